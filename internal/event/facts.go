@@ -1,0 +1,248 @@
+package event
+
+import (
+	"time"
+
+	"github.com/glassrunner/glassrunner/internal/job"
+)
+
+// Fact is one of the types of this file.
+//
+//sumtype:decl
+type Fact interface{ fact() }
+
+// Limits is what a configuration generation allows one runner entry.
+type Limits struct {
+	Runner             job.Runner
+	URL                string // coordinator, without credentials
+	Limit              int    // jobs at once, 0: unlimited
+	RequestConcurrency int    // >= 1
+}
+
+// ConfigLoaded: a configuration file was read and is in force, or, with Err,
+// was refused; then the generation before it stays.
+type ConfigLoaded struct {
+	Path       string
+	Hash       string
+	Generation int // counts good loads from 1
+	Concurrent int
+	Runners    []Limits
+	Warnings   int
+	Err        error
+}
+
+// ConfigSaved: the process wrote its configuration file, or, with Err, failed.
+type ConfigSaved struct{ Err error }
+
+// ProcessChanged: the process is starting, running, shutting down gracefully
+// or forcefully (see the Process constants).
+type ProcessChanged struct{ State string }
+
+// The states of the process, the values of gitlab_runner_process_state_info.
+const (
+	ProcessStarting         = "starting"
+	ProcessRunning          = "running"
+	ProcessGracefulShutdown = "graceful-shutdown"
+	ProcessForcefulShutdown = "forceful-shutdown"
+)
+
+// SlotsChanged: the number of jobs that may run at once changed.
+type SlotsChanged struct{ Slots, Started, Stopped int }
+
+// Fed: a runner entry got its turn to ask for a job.
+type Fed struct{}
+
+// FeedSkipped: a runner entry lost its turn. Why is "no_token" or "unhealthy".
+type FeedSkipped struct{ Why string }
+
+// TurnFailed: a turn ended with an error. Kind is "no_free_executor",
+// "job_failure" or "other".
+type TurnFailed struct{ Kind string }
+
+// HealthChecked: a request told whether the coordinator accepts this runner.
+// DisabledUntil is set while the runner is switched off.
+type HealthChecked struct {
+	OK            bool
+	Failures      int // in a row
+	DisabledUntil time.Time
+}
+
+// RequestSlots: how many requests for a job one runner has in flight and may have.
+type RequestSlots struct {
+	InFlight, HardLimit, UsedLimit int
+	AdaptiveLimit                  float64
+	Exceeded                       bool // this change is a refusal
+}
+
+// ErrorClass is the bounded set of ways in which a request can fail below
+// or beside HTTP.
+type ErrorClass string
+
+// The error classes of requests.
+const (
+	ErrDNS      ErrorClass = "dns"
+	ErrConnect  ErrorClass = "connect"
+	ErrTLS      ErrorClass = "tls"
+	ErrTimeout  ErrorClass = "timeout"
+	ErrReset    ErrorClass = "reset"    // connection cut, unexpected end of file
+	ErrDecode   ErrorClass = "decode"   // answered, but not with what was asked for
+	ErrCanceled ErrorClass = "canceled" // by this process
+	ErrClient   ErrorClass = "client"   // no request could be built
+	ErrOther    ErrorClass = "other"
+)
+
+// ErrorClasses lists every error class.
+func ErrorClasses() []ErrorClass {
+	return []ErrorClass{ErrDNS, ErrConnect, ErrTLS, ErrTimeout, ErrReset, ErrDecode, ErrCanceled, ErrClient, ErrOther}
+}
+
+// Called: one logical call to the coordinator ended, retries included.
+type Called struct {
+	Endpoint string // "request_job", "update_job", "patch_trace", "reset_token", …
+	Method   string // lower case
+	Path     string // numbers replaced by {id}
+	Status   int    // HTTP status of the last answer; -1: none that could be used; -100: no client
+	Attempts int
+	Statuses []int // of the attempts that were retried; nil when there were none
+	Class    ErrorClass
+	Took     time.Duration // attempts and the waits between them
+}
+
+// Polled: the coordinator was asked for a job. Result is "job", "none",
+// "forbidden" or "failed".
+type Polled struct{ Result string }
+
+// JobReceived: a job was handed to this process, not yet accepted.
+type JobReceived struct{ Info job.Info }
+
+// JobStarted: a job was accepted and is about to run.
+type JobStarted struct {
+	Info            job.Info
+	URL             string // of the job's page, without credentials
+	Timeout         time.Duration
+	HighCardinality bool // stage durations are wanted in the compatible histogram
+	QueueTooLong    bool // longer in the queue than [runners.monitoring] accepts
+	QueueWatched    bool // [runners.monitoring] has a threshold in force now
+}
+
+// JobState: a running job entered a state.
+type JobState struct{ State job.State }
+
+// ExecutorStage: what the executor is at, the `executor_stage` label.
+type ExecutorStage struct{ Stage string }
+
+// PhaseStarted: a phase of a job began.
+type PhaseStarted struct{ Phase job.Phase }
+
+// PhaseFinished: a phase of a job ended.
+type PhaseFinished struct {
+	Phase    job.Phase
+	Took     time.Duration
+	Err      error // masked
+	Panicked bool
+}
+
+// LogWritten: bytes were added to a job's log, after masking.
+type LogWritten struct{ Bytes, Total int64 }
+
+// LogSent: the coordinator has this much of a job's log. Failed says that the
+// attempt did not succeed; Total stays what it was.
+type LogSent struct {
+	Bytes, Total int64
+	Took         time.Duration
+	Failed       bool
+}
+
+// Directed: the coordinator wants a running job canceled or aborted.
+type Directed struct{ Directive job.Directive }
+
+// JobFinished: a job's scripts and its environment's cleanup are over.
+type JobFinished struct {
+	Outcome job.Outcome // Err is masked
+	State   job.State
+	Took    time.Duration
+	Mode    string // "traditional" or "steps"
+}
+
+// JobRemoved: a job's final state was delivered, or given up (Lost).
+type JobRemoved struct {
+	Lost bool
+	Took time.Duration // from JobFinished
+	Err  error
+}
+
+// JobRefused: a job was received but not run: the coordinator took it back
+// or it cannot be run here.
+type JobRefused struct {
+	Reason job.Reason // NoReason: taken back
+	Err    error
+}
+
+// Interpolated: input expressions of a job were replaced, in so many fields.
+type Interpolated struct{ Fields int }
+
+// InterpolationFailed: Kind is "parse", "evaluation" or "sensitive_unsupported".
+type InterpolationFailed struct{ Kind string }
+
+// TokenReset: a runner's token was rotated, or, with Err, was not.
+type TokenReset struct{ Err error }
+
+// Recovered: a job that an earlier process left behind was settled.
+type Recovered struct {
+	Job    job.ID
+	Killed int   // processes
+	Unsent int64 // log bytes that were delivered late
+	Err    error // it could not be settled yet
+}
+
+// ListenerChanged: the monitoring server listens on Address, stopped (empty
+// Address), or, with Err, could not do what it was asked.
+type ListenerChanged struct {
+	Address string
+	Err     error
+}
+
+// Draining: no more jobs are taken. Signal names what asked for it.
+type Draining struct {
+	Signal  string
+	Forced  bool
+	Running int // jobs
+}
+
+// Degraded: something that is not worth a job failed: cleanup, a cache.
+// What is from a bounded set of names.
+type Degraded struct {
+	What string
+	Err  error
+}
+
+func (ConfigLoaded) fact()        {}
+func (ConfigSaved) fact()         {}
+func (ProcessChanged) fact()      {}
+func (SlotsChanged) fact()        {}
+func (Fed) fact()                 {}
+func (FeedSkipped) fact()         {}
+func (TurnFailed) fact()          {}
+func (HealthChecked) fact()       {}
+func (RequestSlots) fact()        {}
+func (Called) fact()              {}
+func (Polled) fact()              {}
+func (JobReceived) fact()         {}
+func (JobStarted) fact()          {}
+func (JobState) fact()            {}
+func (ExecutorStage) fact()       {}
+func (PhaseStarted) fact()        {}
+func (PhaseFinished) fact()       {}
+func (LogWritten) fact()          {}
+func (LogSent) fact()             {}
+func (Directed) fact()            {}
+func (JobFinished) fact()         {}
+func (JobRemoved) fact()          {}
+func (JobRefused) fact()          {}
+func (Interpolated) fact()        {}
+func (InterpolationFailed) fact() {}
+func (TokenReset) fact()          {}
+func (Recovered) fact()           {}
+func (ListenerChanged) fact()     {}
+func (Draining) fact()            {}
+func (Degraded) fact()            {}

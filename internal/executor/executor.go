@@ -1,0 +1,178 @@
+// Package executor is the contract between a job and the place where it
+// runs. A Driver opens an Env per job; the Env runs one Command per phase
+// and is closed once, whatever happened. Drivers know nothing of
+// coordinators, job logs or metrics; the conformance suite in executortest
+// says what each must hold to.
+package executor
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+
+	"github.com/glassrunner/glassrunner/internal/job"
+)
+
+// A Driver opens places for jobs. One driver serves one runner entry of one
+// configuration generation; its methods may be called at the same time.
+type Driver interface {
+	// Traits says what the driver can do and where its jobs live.
+	Traits() Traits
+	// Open makes a place for a job. It writes what a person should know to
+	// r.Log. An *Error tells that trying again is of no use, and why. After
+	// an error nothing of the place is left.
+	Open(ctx context.Context, r Request) (Env, error)
+	// Reap ends what a claim of an earlier process names and returns how
+	// many processes (or containers, pods …) it ended. Nothing to end is
+	// no error.
+	Reap(ctx context.Context, c Claim) (ended int, err error)
+}
+
+// An Env is one job's place. Its methods are called one at a time.
+type Env interface {
+	Place() Place
+	// Run runs c to its end. It returns nil, an *ExitError when the script
+	// itself failed, an *Error for a failure with a known reason, or any
+	// other error for trouble of the infrastructure. When ctx ends, Run
+	// stops everything that c started, waits for that, and returns an error
+	// that wraps context.Cause(ctx).
+	Run(ctx context.Context, c Command) error
+	// Close ends all that the job left, daemons included, and gives the
+	// place back. ctx is live and bounded, whatever happened to the job.
+	Close(ctx context.Context) error
+}
+
+// Traits are the constants of a driver.
+type Traits struct {
+	Name          string // as in config.toml: "shell", "docker" …
+	BuildsDir     string // default root of project directories, absolute or relative to a login directory
+	CacheDir      string
+	SharedBuilds  bool   // several jobs share BuildsDir: paths get token and slot
+	CustomDirs    bool   // GIT_CLONE_PATH is allowed unless configured otherwise
+	SafeDirectory bool   // git must be told that the directory is safe
+	CleanConfig   bool   // remove .git/config before each job
+	SharedEnv     bool   // jobs share a machine: CI_SHARED_ENVIRONMENT, else CI_DISPOSABLE_ENVIRONMENT
+	Shell         string // default shell: "bash", "pwsh"
+	HelperCommand string // how a script calls the helper binary, "" when there is none
+	// LocalFiles: the driver carries out Command.Files itself, without a
+	// process. Otherwise they are rendered into the script.
+	LocalFiles bool
+	Features   []string // keys of info.features that the executor adds
+}
+
+// Request is what Open needs to know of a job.
+type Request struct {
+	Spec      *job.Spec
+	Runner    job.Runner
+	Variables job.Variables // all of them, expanded, in order of precedence
+	Dirs      Dirs
+	Shell     string
+	Log       io.Writer // the job log, runner's lines
+	// Concurrent and ConcurrentProject are CI_CONCURRENT_ID and
+	// CI_CONCURRENT_PROJECT_ID.
+	Concurrent, ConcurrentProject int
+	// Claim stores what must be ended if this process dies. It is called
+	// before the thing exists or at the latest before it runs user code.
+	Claim func(Claim) error
+	// Stage tells what the executor is at (the executor_stage label).
+	Stage func(string)
+}
+
+// Claim names something of a job that outlives this process: a process
+// tree, a container. It is stored as JSON and given to the same driver's
+// Reap after a crash.
+type Claim struct {
+	Kind string            `json:"kind"`
+	ID   string            `json:"id"`
+	Data map[string]string `json:"data,omitempty"`
+}
+
+// Dirs are a job's directories, as the job sees them.
+type Dirs struct {
+	Builds  string // root
+	Project string // CI_PROJECT_DIR
+	Temp    string // RUNNER_TEMP_PROJECT_DIR, Project + ".tmp"
+	Cache   string // of local cache archives
+}
+
+// Place is what a job's log says of where it runs.
+type Place struct {
+	Hostname string // "build-box"
+	Via      string // the runner's host when it is another one
+}
+
+// Target is which of a place's environments a command runs in.
+type Target int
+
+// Targets. Drivers with one environment make no difference.
+const (
+	Helper Target = iota
+	Build
+)
+
+// Command is one phase's work.
+type Command struct {
+	Phase  job.Phase
+	In     Target
+	Files  []FileOp // before the script, in order; only with Traits.LocalFiles
+	Script []byte   // for the job's shell; empty: start nothing
+	Stdout io.Writer
+	Stderr io.Writer
+	// Grace is how long processes have between the polite and the hard
+	// signal; 0 means DefaultGrace.
+	Grace time.Duration
+}
+
+// DefaultGrace is the time between SIGTERM and SIGKILL.
+const DefaultGrace = 10 * time.Second
+
+// OpKind is what a FileOp does.
+type OpKind int
+
+// File operations. None follows a symbolic link in its last element; none
+// fails because its work is done already.
+const (
+	OpMkdir  OpKind = iota // with parents
+	OpWrite                // Data to Path, replacing it
+	OpTouch                // make an empty file unless there is one
+	OpRemove               // file or whole directory
+	OpSweep                // remove files below Path whose base name matches one of Names (path.Match)
+)
+
+// FileOp prepares or tidies the job's files.
+type FileOp struct {
+	Kind  OpKind
+	Path  string
+	Data  []byte
+	Mode  fs.FileMode // 0: 0700 for directories, 0600 for files
+	Names []string
+}
+
+// ExitError says that the user's script ended by itself and failed.
+type ExitError struct {
+	Code int
+	// Text is the wording of the executor: "exit status 1", "exit code 1".
+	Text string
+}
+
+// Error returns Text.
+func (e *ExitError) Error() string {
+	if e.Text == "" {
+		return fmt.Sprintf("exit status %d", e.Code)
+	}
+	return e.Text
+}
+
+// Error is a failure whose reason is known; trying again is of no use.
+type Error struct {
+	Reason job.Reason
+	Err    error
+}
+
+// Error returns the text of the error inside.
+func (e *Error) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error inside.
+func (e *Error) Unwrap() error { return e.Err }
