@@ -46,7 +46,8 @@ const (
 	ProcessForcefulShutdown = "forceful-shutdown"
 )
 
-// SlotsChanged: the number of jobs that may run at once changed.
+// SlotsChanged: the number of jobs that may run at once changed to Slots;
+// Started and Stopped are how many this change added and took away.
 type SlotsChanged struct{ Slots, Started, Stopped int }
 
 // Fed: a runner entry got its turn to ask for a job.
@@ -106,6 +107,7 @@ type Called struct {
 	Statuses []int // of the attempts that were retried; nil when there were none
 	Class    ErrorClass
 	Took     time.Duration // attempts and the waits between them
+	Waited   time.Duration // of Took: the waits before retries
 }
 
 // Polled: the coordinator was asked for a job. Result is "job", "none",
@@ -113,7 +115,10 @@ type Called struct {
 type Polled struct{ Result string }
 
 // JobReceived: a job was handed to this process, not yet accepted.
-type JobReceived struct{ Info job.Info }
+type JobReceived struct {
+	Info    job.Info
+	RepoURL string // without credentials
+}
 
 // JobStarted: a job was accepted and is about to run.
 type JobStarted struct {

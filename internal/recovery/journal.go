@@ -1,0 +1,246 @@
+// Package recovery makes sure that a job survives its runner. Before a job's
+// first phase a Journal holds what is needed to end and report it: whose it
+// is, what it started, and its log. After a crash the next process finds the
+// journal of the dead one, ends what still runs, delivers the rest of the log
+// and reports the job failed.
+//
+// Each process has a directory of its own below the state directory and holds
+// a lock on it for as long as it lives. The kernel drops the lock with the
+// process, so a journal that can be locked belongs to nobody, and two
+// processes never settle the same job.
+package recovery
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/glassrunner/glassrunner/internal/executor"
+	"github.com/glassrunner/glassrunner/internal/job"
+)
+
+// Names below a process's directory.
+const (
+	lockFile   = "lock"
+	recordFile = "job.json"
+	claimsFile = "claims.jsonl"
+	logFile    = "log"
+	dirMode    = 0o700
+	fileMode   = 0o600
+)
+
+// Record is what a later process needs to know of a job.
+type Record struct {
+	Job    job.ID     `json:"job"`
+	Token  string     `json:"token"` // the job's, in the clear: the file is for this user only
+	Runner job.Runner `json:"runner"`
+	Coordinator
+	FailureReasons []string  `json:"failure_reasons,omitempty"` // that the coordinator understands
+	Timestamps     bool      `json:"timestamps"`                // how the log's lines begin
+	DebugTrace     bool      `json:"debug_trace"`
+	Started        time.Time `json:"started"`
+}
+
+// Coordinator says where to report.
+type Coordinator struct {
+	URL         string `json:"url"`
+	TLSCAFile   string `json:"tls_ca_file,omitempty"`
+	TLSCertFile string `json:"tls_cert_file,omitempty"`
+	TLSKeyFile  string `json:"tls_key_file,omitempty"`
+}
+
+// Journal is this process's directory of jobs. Its methods may be called at
+// the same time.
+type Journal struct {
+	state string // state directory
+	dir   string // this process's
+	lock  *os.File
+
+	mu   sync.Mutex
+	next int
+}
+
+// Open makes the journal of this process below the state directory.
+func Open(state string) (*Journal, error) {
+	if err := os.MkdirAll(state, dirMode); err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	dir, err := os.MkdirTemp(state, fmt.Sprintf("process-%d-", os.Getpid()))
+	if err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("state directory: %w", err), os.RemoveAll(dir))
+	}
+	return &Journal{state: state, dir: dir, lock: lock}, nil
+}
+
+// Close gives the directory up. Jobs that are still in it are settled by the
+// next process; without any it is removed.
+func (j *Journal) Close() error {
+	left, err := os.ReadDir(j.dir)
+	if err == nil && len(left) <= 1 {
+		err = os.RemoveAll(j.dir)
+	}
+	return errors.Join(err, j.lock.Close())
+}
+
+// Begin stores a job.
+func (j *Journal) Begin(r Record) (*Entry, error) {
+	j.mu.Lock()
+	j.next++
+	dir := filepath.Join(j.dir, strconv.Itoa(j.next)+"-"+r.Job.String())
+	j.mu.Unlock()
+	if err := os.Mkdir(dir, dirMode); err != nil {
+		return nil, err
+	}
+	e := &Entry{Record: r, dir: dir}
+	if err := e.store(); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return e, nil
+}
+
+// Entry is one job in a journal.
+type Entry struct {
+	Record Record
+	dir    string
+
+	mu     sync.Mutex
+	claims []executor.Claim
+}
+
+// store writes the record so that a crash leaves all of it or nothing.
+func (e *Entry) store() error {
+	text, err := json.Marshal(e.Record)
+	if err != nil {
+		return err
+	}
+	tmp := filepath.Join(e.dir, recordFile+".new")
+	if err := os.WriteFile(tmp, text, fileMode); err != nil {
+		return err
+	}
+	return os.Rename(tmp, filepath.Join(e.dir, recordFile))
+}
+
+// LogPath is where the job's log is kept.
+func (e *Entry) LogPath() string { return filepath.Join(e.dir, logFile) }
+
+// Claim adds something to what must be ended if this process dies.
+func (e *Entry) Claim(c executor.Claim) error {
+	line, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	f, err := os.OpenFile(filepath.Join(e.dir, claimsFile), os.O_APPEND|os.O_CREATE|os.O_WRONLY, fileMode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(line, '\n'))
+	return errors.Join(err, f.Close())
+}
+
+// Claims are what the job had started.
+func (e *Entry) Claims() []executor.Claim { return e.claims }
+
+// Done forgets the job.
+func (e *Entry) Done() error { return os.RemoveAll(e.dir) }
+
+// Orphans returns the jobs of processes that are no more, and keeps them from
+// any other process until release is called. What cannot be read is in err;
+// the rest is returned all the same.
+func (j *Journal) Orphans() (orphans []*Entry, release func(), err error) {
+	var locks []*os.File
+	var dirs []string
+	release = func() {
+		for i, l := range locks {
+			if left, rerr := os.ReadDir(dirs[i]); rerr == nil && len(left) <= 1 {
+				_ = os.RemoveAll(dirs[i]) // an empty directory left behind is settled next time
+			}
+			_ = l.Close()
+		}
+	}
+	all, err := filepath.Glob(filepath.Join(j.state, "process-*"))
+	if err != nil {
+		return nil, release, err
+	}
+	var errs []error
+	for _, dir := range all {
+		if dir == j.dir {
+			continue
+		}
+		lock, lerr := lockDir(dir)
+		if errors.Is(lerr, errHeld) || errors.Is(lerr, fs.ErrNotExist) {
+			continue // its process lives, or somebody else has just settled it
+		}
+		if lerr != nil {
+			errs = append(errs, lerr)
+			continue
+		}
+		locks, dirs = append(locks, lock), append(dirs, dir)
+		found, rerr := readProcess(dir)
+		orphans = append(orphans, found...)
+		errs = append(errs, rerr)
+	}
+	return orphans, release, errors.Join(errs...)
+}
+
+func readProcess(dir string) ([]*Entry, error) {
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var entries []*Entry
+	var errs []error
+	for _, d := range list {
+		if !d.IsDir() {
+			continue
+		}
+		e, err := readEntry(filepath.Join(dir, d.Name()))
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		entries = append(entries, e)
+	}
+	return entries, errors.Join(errs...)
+}
+
+func readEntry(dir string) (*Entry, error) {
+	text, err := os.ReadFile(filepath.Join(dir, recordFile)) //nolint:gosec // below our own state directory
+	if errors.Is(err, fs.ErrNotExist) {
+		// The process died before it had told anybody that it took the job.
+		return nil, errors.Join(fmt.Errorf("%s: a job that was never stored", dir), os.RemoveAll(dir))
+	}
+	if err != nil {
+		return nil, err
+	}
+	e := &Entry{dir: dir}
+	if err := json.Unmarshal(text, &e.Record); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, recordFile), err)
+	}
+	claims, err := os.ReadFile(filepath.Join(dir, claimsFile)) //nolint:gosec // as above
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for s := bufio.NewScanner(bytes.NewReader(claims)); s.Scan(); {
+		var c executor.Claim
+		// A line that was cut by the crash claims nothing that exists: a
+		// claim is stored before the thing runs.
+		if json.Unmarshal(s.Bytes(), &c) == nil {
+			e.claims = append(e.claims, c)
+		}
+	}
+	return e, nil
+}
