@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 )
 
 // Set with -ldflags "-X github.com/glassrunner/glassrunner/internal/version.Version=…".
@@ -66,7 +67,7 @@ func or(s, def string) string {
 // UserAgent is the form that coordinators parse:
 // NAME VERSION (BRANCH; GOVERSION; OS/ARCH).
 func (i Info) UserAgent() string {
-	return fmt.Sprintf("%s %s (%s; %s; %s/%s)", i.Name, i.Version, i.Branch, i.GoVersion, i.OS, i.Architecture)
+	return fmt.Sprintf("%s %s (%s; %s; %s/%s)", i.Name, strings.ReplaceAll(i.Version, " ", "-"), i.Branch, i.GoVersion, i.OS, i.Architecture)
 }
 
 // String is what --version prints.

@@ -80,11 +80,11 @@ func (e *env) follow(ctx context.Context, p *process, out *output, grace time.Du
 		p.awaitExit()
 		close(exited)
 	}()
-	var stopped error
+	stopped := false
 	select {
 	case <-exited:
 	case <-ctx.Done():
-		stopped = errors.Join(context.Cause(ctx))
+		stopped = true
 		if err := e.stop(p, exited, grace); err != nil {
 			// It cannot be killed. Its output stays open until Close.
 			out.detach()
@@ -93,12 +93,12 @@ func (e *env) follow(ctx context.Context, p *process, out *output, grace time.Du
 		}
 	}
 	<-exited
-	status, err := p.reap()
+	status, err := e.tree.reap(p)
 	if !out.settled(ctx) {
 		e.loose = append(e.loose, out)
 	}
 	switch {
-	case stopped != nil:
+	case stopped:
 		return context.Cause(ctx)
 	case err != nil:
 		return fmt.Errorf("waiting for the shell: %w", err)

@@ -1,0 +1,222 @@
+// Package app is the process: it wires the packages below, starts them in
+// order, reloads the configuration, and stops them. Nothing here is global;
+// two apps can live in one process.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/glassrunner/glassrunner/internal/admin"
+	"github.com/glassrunner/glassrunner/internal/build"
+	"github.com/glassrunner/glassrunner/internal/config"
+	"github.com/glassrunner/glassrunner/internal/coordinator"
+	"github.com/glassrunner/glassrunner/internal/event"
+	"github.com/glassrunner/glassrunner/internal/job"
+	"github.com/glassrunner/glassrunner/internal/observe/board"
+	"github.com/glassrunner/glassrunner/internal/observe/logs"
+	"github.com/glassrunner/glassrunner/internal/observe/metrics"
+	"github.com/glassrunner/glassrunner/internal/recovery"
+	"github.com/glassrunner/glassrunner/internal/scheduler"
+	"github.com/glassrunner/glassrunner/internal/version"
+)
+
+// Options are what the command line decides.
+type Options struct {
+	ConfigPath string
+	// ListenAddress wins over the configuration file unless it is empty.
+	ListenAddress    string
+	WorkingDirectory string // of jobs of the shell executor; "": the process's
+	User             string // of jobs of the shell executor; wins over the file
+	CertDir          string // "": the default one
+
+	LogOutput io.Writer
+	LogLevel  string // wins over the file unless empty
+	LogFormat string // the same
+	Color     bool
+
+	// WatchInterval is how often the configuration file is looked at; 0: 1 s.
+	WatchInterval time.Duration
+}
+
+// App is one runner process.
+type App struct {
+	o        Options
+	version  version.Info
+	systemID string
+
+	level   *slog.LevelVar
+	log     *slog.Logger
+	board   *board.Board
+	metrics *metrics.Metrics
+	bus     *event.Bus
+	admin   *admin.Server
+
+	journal    *recovery.Journal
+	transports *coordinator.Transports
+	scheduler  *scheduler.Scheduler
+
+	mu      sync.Mutex // guards the maps
+	clients map[clientKey]*coordinator.Client
+	slots   map[job.Secret]*build.Slots
+
+	reload  sync.Mutex // one configuration change at a time
+	current atomic.Pointer[generation]
+	number  int
+
+	aborted chan struct{}
+	abort   sync.Once
+}
+
+// ErrForced says that jobs were still running, or not yet reported, when
+// shutdown_timeout had passed. The next start settles them.
+var ErrForced = errors.New("shutdown_timeout has passed")
+
+// New reads the configuration and makes an app of it. Nothing runs yet.
+func New(o Options) (*App, error) {
+	a := &App{
+		o: o, version: version.Get(), level: new(slog.LevelVar),
+		transports: coordinator.NewTransports(), clients: map[clientKey]*coordinator.Client{},
+		slots: map[job.Secret]*build.Slots{}, aborted: make(chan struct{}),
+	}
+	c, report, err := config.Load(o.ConfigPath, a.loading())
+	if err != nil {
+		return nil, err
+	}
+	if a.systemID, err = config.SystemID(c.Dir()); err != nil {
+		return nil, err
+	}
+	if a.o.CertDir == "" {
+		a.o.CertDir = config.DefaultCertDir()
+	}
+	a.board = board.New(board.Options{})
+	a.metrics = metrics.New(metrics.Options{
+		Board: a.board, SystemID: a.systemID, Build: metrics.Build(a.version),
+	})
+	handler, err := a.handler(c)
+	if err != nil {
+		return nil, err
+	}
+	a.log = slog.New(handler)
+	a.bus = event.NewBus(a.board, a.metrics, logs.New(a.log))
+	a.admin = admin.New(admin.Options{
+		Gatherer: a.metrics.Gatherer(), Registry: a.metrics.Registry(), Board: a.board, Bus: a.bus, Log: a.log,
+		Version: a.version.Version,
+	})
+	a.scheduler = scheduler.New(scheduler.Options{Bus: a.bus, Log: a.log})
+	a.current.Store(&generation{config: c, report: report})
+	return a, nil
+}
+
+// handler makes the process's log handler for the formats in force.
+func (a *App) handler(c *config.Config) (slog.Handler, error) {
+	format := a.o.LogFormat
+	if format == "" {
+		format = c.Format()
+	}
+	if err := a.setLevel(c); err != nil {
+		return nil, err
+	}
+	h, err := logs.NewHandler(a.o.LogOutput, format, a.level, a.o.Color)
+	if err != nil {
+		return nil, err
+	}
+	return logs.Counting(logs.Scrubbing(h), a.metrics.CountLog), nil
+}
+
+func (a *App) setLevel(c *config.Config) error {
+	name := a.o.LogLevel
+	if name == "" {
+		name = c.Level()
+	}
+	l, err := logs.ParseLevel(name)
+	if err != nil {
+		return err
+	}
+	a.level.Set(l)
+	return nil
+}
+
+// Log is the process's logger.
+func (a *App) Log() *slog.Logger { return a.log }
+
+// Run runs jobs until Drain or Abort was called and everything has ended, or
+// until ctx ends, which is a graceful shutdown. It fails when it cannot
+// start, and with ErrForced.
+func (a *App) Run(ctx context.Context) (err error) {
+	a.setProcess(ctx, event.ProcessStarting)
+	first := a.current.Load()
+	c := first.config
+	if a.journal, err = recovery.Open(c.StateDir()); err != nil {
+		return fmt.Errorf("%w (state_dir in %s must be a directory that this user can write)", err, c.Path)
+	}
+	defer func() { err = errors.Join(err, a.journal.Close()) }()
+	stopMonitoring, err := a.startMonitoring(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer stopMonitoring()
+	if err := a.apply(ctx, c, first.report); err != nil {
+		return err
+	}
+
+	// Helpers of the run end with it: what they were at stays for later.
+	helpers, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	wg.Go(func() { a.recover(helpers) })
+	wg.Go(func() { a.watch(helpers) })
+	wg.Go(func() { a.rotate(helpers) })
+
+	a.setProcess(ctx, event.ProcessRunning)
+	ended := make(chan error, 1)
+	go func() { ended <- a.scheduler.Run(ctx, a.current.Load().plan(a.number)) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-a.aborted:
+	}
+	timeout := time.NewTimer(a.current.Load().config.ShutdownTimeout())
+	defer timeout.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-timeout.C:
+		return ErrForced
+	}
+}
+
+// Drain stops taking jobs; Run returns when those that run have ended.
+func (a *App) Drain(signal string) {
+	a.setProcess(context.Background(), event.ProcessGracefulShutdown)
+	a.scheduler.Drain(signal)
+}
+
+// Abort stops taking jobs and interrupts those that run. Run returns when
+// they have been reported, at the latest after shutdown_timeout.
+func (a *App) Abort(signal string) {
+	a.abort.Do(func() {
+		a.setProcess(context.Background(), event.ProcessForcefulShutdown)
+		a.scheduler.Abort(signal, &build.Interruption{Signal: signal})
+		close(a.aborted)
+	})
+}
+
+func (a *App) setProcess(ctx context.Context, state string) {
+	a.bus.Emit(ctx, event.ProcessChanged{State: state})
+}
+
+// Address is where the monitoring server listens, "" when it does not.
+func (a *App) Address() string { return a.admin.Addr() }
+
+// loading is how configuration files are read.
+func (a *App) loading() config.Options {
+	return config.Options{SkipListenAddress: a.o.ListenAddress != ""}
+}

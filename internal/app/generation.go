@@ -1,0 +1,258 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/glassrunner/glassrunner/internal/build"
+	"github.com/glassrunner/glassrunner/internal/config"
+	"github.com/glassrunner/glassrunner/internal/coordinator"
+	"github.com/glassrunner/glassrunner/internal/event"
+	"github.com/glassrunner/glassrunner/internal/executor"
+	"github.com/glassrunner/glassrunner/internal/job"
+	"github.com/glassrunner/glassrunner/internal/recovery"
+	"github.com/glassrunner/glassrunner/internal/scheduler"
+)
+
+// generation is one configuration with everything that was built from it.
+// Jobs keep the generation that they began in.
+type generation struct {
+	config  *config.Config
+	report  *config.Report
+	entries []*entry
+}
+
+// entry is one [[runners]] entry at work.
+type entry struct {
+	app    *App
+	runner job.Runner
+	config *config.Runner
+	client *coordinator.Client
+	driver executor.Driver
+	build  *build.Options
+	broken error // why it cannot ask for jobs
+}
+
+// clientKey says which entries share a client, and with it the place in the
+// coordinator's queue.
+type clientKey struct {
+	url, ca, cert, key string
+	token              job.Secret
+	info               string
+}
+
+// generation builds what a configuration asks for. It changes nothing that is
+// in force.
+func (a *App) generation(c *config.Config) *generation {
+	g := &generation{config: c}
+	for i := range c.Runners {
+		g.entries = append(g.entries, a.entry(c, &c.Runners[i]))
+	}
+	return g
+}
+
+func (a *App) entry(c *config.Config, r *config.Runner) *entry {
+	e := &entry{app: a, config: r, runner: job.Runner{
+		Short: r.ShortToken(), Name: r.Name, SystemID: a.systemID, Executor: r.Executor,
+	}}
+	log := a.log.With("runner", e.runner.Short)
+	var err error
+	if e.driver, err = driver(c, r, a.o, log); err != nil {
+		e.broken = err
+		return e
+	}
+	if e.client, err = a.client(c, e, log); err != nil {
+		e.broken = err
+		return e
+	}
+	e.build = a.buildOptions(c, e)
+	return e
+}
+
+func (a *App) client(c *config.Config, e *entry, log *slog.Logger) (*coordinator.Client, error) {
+	r, t := e.config, e.driver.Traits()
+	shell := r.Shell
+	if shell == "" {
+		shell = t.Shell
+	}
+	info := coordinator.Info{
+		Version: a.version, Executor: r.Executor, Shell: shell, Labels: c.MergedLabels(r),
+		Features: append(shellFeatures(), t.Features...),
+	}
+	if r.Docker != nil {
+		info.GPUs = r.Docker.GPUs
+	}
+	key := clientKey{r.URL, r.TLSCAFile, r.TLSCertFile, r.TLSKeyFile, r.Token, fmt.Sprint(info, c.ConnectionMaxAge())}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if known := a.clients[key]; known != nil {
+		return known, nil
+	}
+	client, err := coordinator.New(coordinator.Options{
+		URL: r.URL, Token: r.Token, SystemID: a.systemID, Runner: e.runner,
+		TLSCAFile: r.TLSCAFile, TLSCertFile: r.TLSCertFile, TLSKeyFile: r.TLSKeyFile, CertDir: a.o.CertDir,
+		ConnectionMaxAge: c.ConnectionMaxAge(), Info: info, Bus: a.bus, Log: log, Transports: a.transports,
+		ResolveFullTLSChain: r.FeatureFlags["FF_RESOLVE_FULL_TLS_CHAIN"],
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.clients[key] = client
+	return client, nil
+}
+
+// shellFeatures are what a runner that generates shell scripts can do. What a
+// later executor or helper adds to them, its driver's traits say.
+func shellFeatures() []string {
+	return []string{"refspecs", "masking", "raw_variables", "multi_build_steps", "return_exit_code"}
+}
+
+func (a *App) buildOptions(c *config.Config, e *entry) *build.Options {
+	r := e.config
+	o := &build.Options{
+		Runner: e.runner, URL: r.URL, CloneURL: r.CloneURL, Version: a.version, Driver: e.driver, Bus: a.bus,
+		Journal: journal{a.journal, recovery.Coordinator{
+			URL: r.URL, TLSCAFile: r.TLSCAFile, TLSCertFile: r.TLSCertFile, TLSKeyFile: r.TLSKeyFile,
+		}},
+		OpenLog:    logFiles{a.bus, r.OutputLimit(), r.JobStatusInterval(), r.FinalUpdateRetryLimit()}.open,
+		Slots:      a.slotsOf(r.Token),
+		Flags:      flags(r),
+		QueueWatch: r.QueueThreshold,
+		BuildsDir:  r.BuildsDir, CacheDir: r.CacheDir, Shell: r.Shell, Environment: r.Environment,
+		PreGetSources: r.PreGetSourcesScript, PostGetSources: r.PostGetSourcesScript,
+		PreBuild: r.PreBuildScript, PostBuild: r.PostBuildScript,
+		PrepareTimeout: r.PrepareTimeout, GetSourcesTimeout: r.GetSourcesTimeout,
+		DebugTraceDisabled: r.DebugTraceDisabled, SafeDirectory: r.SafeDirectoryCheckout, CleanConfig: r.CleanGitConfig,
+		Grace: r.GracefulKillTimeout(),
+	}
+	if r.CustomBuildDir != nil {
+		o.CustomDirs = r.CustomBuildDir.Enabled
+	}
+	return o
+}
+
+// flags resolves feature flags for the variables of a job.
+func flags(r *config.Runner) func(job.Variables) ([]build.Flag, []string) {
+	all := config.FeatureFlags()
+	return func(vs job.Variables) ([]build.Flag, []string) {
+		set := config.Resolve(r.FeatureFlags, func(name string) (string, bool) {
+			v, ok := vs.Lookup(name)
+			return v.Value, ok
+		})
+		out := make([]build.Flag, len(all))
+		for i, f := range all {
+			out[i] = build.Flag{Name: string(f.Name), On: set.Enabled(f.Name), Default: f.Default}
+		}
+		var warnings []string
+		for _, name := range set.Unreadable() {
+			warnings = append(warnings, fmt.Sprintf("%s: want true or false, found %q: the default holds", name, vs.Value(string(name))))
+		}
+		return out, warnings
+	}
+}
+
+// slotsOf returns the numbering of the jobs of one token, which outlives
+// reloads because jobs do.
+func (a *App) slotsOf(token job.Secret) *build.Slots {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.slots[token]
+	if s == nil {
+		s = new(build.Slots)
+		a.slots[token] = s
+	}
+	return s
+}
+
+// plan is what the scheduler does with a generation.
+func (g *generation) plan(number int) scheduler.Config {
+	c := scheduler.Config{Concurrent: g.config.Concurrency(), CheckInterval: g.config.CheckInterval(), Generation: number}
+	for _, e := range g.entries {
+		r := e.config
+		adaptive, set := r.FeatureFlags["FF_USE_ADAPTIVE_REQUEST_CONCURRENCY"]
+		c.Entries = append(c.Entries, scheduler.Entry{
+			Runner: e.runner, Key: r.URL + "\x00" + r.Token.Reveal(), Valid: r.Token != "",
+			Limit: r.Limit, RequestConcurrency: r.RequestConcurrency(), Adaptive: adaptive || !set,
+			StrictInterval: r.StrictCheckInterval,
+			UnhealthyLimit: r.UnhealthyLimit(), UnhealthyInterval: r.UnhealthyInterval(),
+			Request: e.request,
+		})
+	}
+	return c
+}
+
+// limits tells observers what a generation allows.
+func (g *generation) limits() []event.Limits {
+	out := make([]event.Limits, 0, len(g.entries))
+	for _, e := range g.entries {
+		l := event.Limits{Runner: e.runner, Limit: e.config.Limit, RequestConcurrency: e.config.RequestConcurrency()}
+		if e.client != nil {
+			l.URL = e.client.URL()
+		}
+		out = append(out, l)
+	}
+	return out
+}
+
+// request asks for a job once and takes it.
+func (e *entry) request(ctx context.Context, ask scheduler.Ask) (scheduler.Task, scheduler.Result) {
+	if e.broken != nil {
+		e.app.bus.Emit(ctx, event.Degraded{What: "runner_entry", Err: e.broken})
+		return nil, scheduler.Result{Kind: scheduler.ClientError}
+	}
+	ctx = event.WithRunner(ctx, e.runner)
+	spec, poll, err := e.client.RequestJob(ctx, ask.Brief)
+	res := scheduler.Result{Retried: poll.Retried}
+	switch poll.Kind {
+	case coordinator.PollNone:
+		res.Kind = scheduler.NoJob
+		return nil, res
+	case coordinator.PollForbidden:
+		res.Kind = scheduler.Forbidden
+	case coordinator.PollFailed:
+		res.Kind = scheduler.RequestFailed
+	case coordinator.PollJob:
+		return e.accept(ctx, spec, res)
+	}
+	var bad *coordinator.BadJobError
+	if errors.As(err, &bad) {
+		e.failBad(ctx, bad)
+	}
+	if ctx.Err() == nil {
+		e.app.bus.Emit(ctx, event.Degraded{What: "job_request", Err: err})
+	}
+	return nil, res
+}
+
+func (e *entry) accept(ctx context.Context, spec *job.Spec, res scheduler.Result) (scheduler.Task, scheduler.Result) {
+	res.Kind, res.Job = scheduler.Job, spec.ID
+	debug, _ := spec.Variables.Bool("CI_DEBUG_TRACE", false)
+	conn := e.client.Job(spec.ID, spec.Token, debug && !e.config.DebugTraceDisabled)
+	b, err := build.Accept(ctx, e.build, spec, conn)
+	if err != nil {
+		res.Refused = true // all has been told; see build.Accept
+		return nil, res
+	}
+	return func(ctx context.Context) scheduler.TaskResult {
+		switch o := b.Run(ctx); {
+		case o.OK():
+			return scheduler.OK
+		case o.Reason == job.SystemFailure:
+			return scheduler.SystemFailed
+		}
+		return scheduler.Failed
+	}, res
+}
+
+// failBad tells the coordinator that a job it has handed out will not run,
+// so that it does not wait for the job's timeout.
+func (e *entry) failBad(ctx context.Context, bad *coordinator.BadJobError) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	_, err := e.client.Job(bad.ID, bad.Token, false).Update(ctx, job.Update{State: job.WireFailed, Reason: job.SystemFailure})
+	ctx = event.WithScope(ctx, event.Scope{Runner: e.runner, Job: bad.ID, Run: e.app.bus.NextRun()})
+	e.app.bus.Emit(ctx, event.JobRefused{Reason: job.SystemFailure, Err: errors.Join(bad, err)})
+}

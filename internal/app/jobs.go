@@ -1,0 +1,103 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/glassrunner/glassrunner/internal/build"
+	"github.com/glassrunner/glassrunner/internal/event"
+	"github.com/glassrunner/glassrunner/internal/job"
+	"github.com/glassrunner/glassrunner/internal/joblog"
+	"github.com/glassrunner/glassrunner/internal/recovery"
+	"github.com/glassrunner/glassrunner/internal/redact"
+)
+
+// journal stores jobs of one runner entry with what is needed to report them.
+type journal struct {
+	j  *recovery.Journal
+	at recovery.Coordinator
+}
+
+func (j journal) Begin(s *job.Spec, r job.Runner, timestamps bool) (build.Entry, error) {
+	debug, _ := s.Variables.Bool("CI_DEBUG_TRACE", false)
+	e, err := j.j.Begin(recovery.Record{
+		Job: s.ID, Token: s.Token.Reveal(), Runner: r, Coordinator: j.at,
+		FailureReasons: s.Features.FailureReasons, Timestamps: timestamps, DebugTrace: debug, Started: time.Now().UTC(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// logFiles opens the logs of one runner entry's jobs.
+type logFiles struct {
+	bus            *event.Bus
+	limit          int64
+	statusInterval time.Duration
+	finalRetries   int
+}
+
+func (l logFiles) open(path string, m *redact.Masker, timestamps bool, c build.Conn) (build.Log, error) {
+	file, err := joblog.Create(joblog.Options{Path: path, Limit: l.limit, Masker: m, Timestamps: timestamps, Bus: l.bus})
+	if err != nil {
+		return nil, err
+	}
+	return &jobLog{file: file, sink: c, logFiles: l}, nil
+}
+
+// jobLog is a job's log and its way to the coordinator.
+type jobLog struct {
+	logFiles
+	file *joblog.Log
+	sink joblog.Sink
+
+	once sync.Once
+	up   *joblog.Uploader
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+func (l *jobLog) Stream(id byte, stderr bool) io.WriteCloser { return l.file.Stream(id, stderr) }
+
+func (l *jobLog) uploader(on func(job.Directive)) *joblog.Uploader {
+	return joblog.NewUploader(joblog.UploadOptions{
+		Log: l.file, Sink: l.sink, Bus: l.bus, StatusInterval: l.statusInterval, FinalRetries: l.finalRetries, On: on,
+	})
+}
+
+func (l *jobLog) Start(ctx context.Context, on func(job.Directive)) {
+	ctx, l.stop = context.WithCancel(ctx)
+	l.up, l.done = l.uploader(on), make(chan struct{})
+	go func() {
+		defer close(l.done)
+		l.up.Run(ctx)
+	}()
+}
+
+// halt ends the periodic upload and waits for it.
+func (l *jobLog) halt() {
+	l.once.Do(func() {
+		if l.stop != nil {
+			l.stop()
+			<-l.done
+		}
+	})
+}
+
+func (l *jobLog) Finish(ctx context.Context, u job.Update) error {
+	l.halt()
+	err := l.file.Close()
+	if l.up == nil {
+		l.up = l.uploader(func(job.Directive) {})
+	}
+	return errors.Join(l.up.Finish(ctx, u), err)
+}
+
+func (l *jobLog) Close() error {
+	l.halt()
+	return l.file.Close()
+}

@@ -1,0 +1,60 @@
+package app
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/glassrunner/glassrunner/internal/config"
+	"github.com/glassrunner/glassrunner/internal/coordinator"
+	"github.com/glassrunner/glassrunner/internal/event"
+	"github.com/glassrunner/glassrunner/internal/executor"
+	"github.com/glassrunner/glassrunner/internal/job"
+	"github.com/glassrunner/glassrunner/internal/joblog"
+	"github.com/glassrunner/glassrunner/internal/recovery"
+)
+
+// recover settles the jobs of processes that are no more.
+func (a *App) recover(ctx context.Context) {
+	orphans, release, err := a.journal.Orphans()
+	defer release()
+	if err != nil {
+		a.bus.Emit(ctx, event.Degraded{What: "recovery", Err: err})
+	}
+	s := recovery.Settler{Bus: a.bus, Reap: a.reap, Deliver: a.deliver}
+	s.Settle(ctx, orphans)
+}
+
+// reap ends what a job left behind, through a driver of the same name.
+func (a *App) reap(ctx context.Context, name string, c executor.Claim) (int, error) {
+	cfg := a.current.Load().config
+	d, err := driver(cfg, &config.Runner{Executor: name}, a.o, a.log)
+	if err != nil {
+		return 0, err
+	}
+	return d.Reap(ctx, c)
+}
+
+// deliver sends the rest of a job's log and reports it failed.
+func (a *App) deliver(ctx context.Context, r recovery.Record, path string) (int64, error) {
+	client, err := coordinator.New(coordinator.Options{
+		URL: r.URL, SystemID: a.systemID, Runner: r.Runner, CertDir: a.o.CertDir,
+		TLSCAFile: r.TLSCAFile, TLSCertFile: r.TLSCertFile, TLSKeyFile: r.TLSKeyFile,
+		Info: coordinator.Info{Version: a.version, Executor: r.Runner.Executor, Features: shellFeatures()},
+		Bus:  a.bus, Log: a.log, Transports: a.transports,
+	})
+	if err != nil {
+		return 0, err
+	}
+	log, err := joblog.Open(path)
+	if err != nil {
+		return 0, fmt.Errorf("the job's log: %w", err)
+	}
+	defer func() { _ = log.Close() }() // read only
+	up := joblog.NewUploader(joblog.UploadOptions{
+		Log: log, Sink: client.Job(r.Job, job.Secret(r.Token), r.DebugTrace), Bus: a.bus,
+		FinalRetries: 1, On: func(job.Directive) {},
+	})
+	reason := job.SystemFailure.Known(r.FailureReasons)
+	err = up.Finish(ctx, job.Update{State: job.WireFailed, Reason: reason})
+	return log.Size(), err
+}

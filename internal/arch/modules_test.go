@@ -1,0 +1,234 @@
+package arch_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A dependency is a module that go.mod may require.
+type dependency struct {
+	path    string
+	licence string
+	reason  string   // why we have it, or, of an indirect one, who needs it
+	only    []string // the packages whose product code may import it; nil means all
+	tests   bool     // for tests only
+}
+
+// direct lists what our code imports. A row here is a decision: could the
+// standard library, or fifty lines of ours, do it as well?
+var direct = []dependency{
+	{path: "github.com/KimMachineGun/automemlimit", licence: "MIT", reason: "GOMEMLIMIT from the cgroup's limit, v1 and v2", only: []string{"internal/app", "internal/cli", "cmd/glassrunner"}},
+	{path: "github.com/google/go-cmp", licence: "BSD-3-Clause", reason: "differences that a person can read", tests: true},
+	{path: "github.com/hashicorp/cronexpr", licence: "Apache-2.0", reason: "the cron dialect that config.toml's periods are written in"},
+	{path: "github.com/klauspost/compress", licence: "Apache-2.0", reason: "zstd, which the standard library lacks"},
+	{path: "github.com/pelletier/go-toml/v2", licence: "MIT", reason: "TOML with positions, strict mode and an unstable AST to save without loss"},
+	{path: "github.com/prometheus/client_golang", licence: "Apache-2.0", reason: "metrics in all exposition formats", only: []string{"internal/admin", "internal/app", "internal/observe/metrics", "internal/observe/metrics/compat"}},
+	{path: "github.com/prometheus/client_model", licence: "Apache-2.0", reason: "what a registry gathers, to read it back"},
+	{path: "github.com/prometheus/common", licence: "Apache-2.0", reason: "reads and writes the exposition formats"},
+	{path: "github.com/rogpeppe/go-internal", licence: "BSD-3-Clause", reason: "testscript: command line tests that read like a terminal", tests: true},
+	{path: "github.com/spf13/cobra", licence: "Apache-2.0", reason: "commands, help, shell completion", only: []string{"internal/cli", "cmd/glassrunner-helper"}},
+	{path: "github.com/spf13/pflag", licence: "BSD-3-Clause", reason: "cobra's flags", only: []string{"internal/cli", "cmd/glassrunner-helper"}},
+	{path: "go.yaml.in/yaml/v3", licence: "MIT", reason: ".gitlab-ci.yml of demo, YAML inputs and artifacts of jobs"},
+	{path: "golang.org/x/sync", licence: "BSD-3-Clause", reason: "errgroup and semaphore"},
+	{path: "golang.org/x/sys", licence: "BSD-3-Clause", reason: "system calls: process groups, file locks, Windows"},
+	{path: "golang.org/x/term", licence: "BSD-3-Clause", reason: "is it a terminal, how wide, a password unseen"},
+}
+
+// indirect lists what direct dependencies bring.
+var indirect = []dependency{
+	{path: "github.com/beorn7/perks", licence: "MIT", reason: "client_golang's quantiles"},
+	{path: "github.com/cespare/xxhash/v2", licence: "MIT", reason: "client_golang's label hashes"},
+	{path: "github.com/inconshreveable/mousetrap", licence: "Apache-2.0", reason: "cobra on Windows"},
+	{path: "github.com/kylelemons/godebug", licence: "Apache-2.0", reason: "client_golang's testutil"},
+	{path: "github.com/munnerz/goautoneg", licence: "BSD-3-Clause", reason: "common's content negotiation"},
+	{path: "github.com/pandatix/go-abnf", licence: "MIT", reason: "client_golang"},
+	{path: "github.com/pbnjay/memory", licence: "BSD-3-Clause", reason: "automemlimit"},
+	{path: "github.com/prometheus/procfs", licence: "Apache-2.0", reason: "client_golang's process collector"},
+	{path: "golang.org/x/tools", licence: "BSD-3-Clause", reason: "go-internal's txtar"},
+	{path: "google.golang.org/protobuf", licence: "BSD-3-Clause", reason: "client_golang's protobuf exposition"},
+}
+
+// licences gives each accepted licence a phrase that its text has.
+var licences = map[string]string{
+	"Apache-2.0":   "Apache License",
+	"BSD-3-Clause": "Redistribution and use in source and binary forms",
+	"ISC":          "Permission to use, copy, modify, and/or distribute this software",
+	"MIT":          "Permission is hereby granted, free of charge",
+}
+
+// goMod is the part of `go mod edit -json` that the rules look at.
+type goMod struct {
+	Module  struct{ Path string }
+	Require []struct {
+		Path     string
+		Indirect bool
+	}
+	Replace []struct{ Old struct{ Path string } }
+	Exclude []struct{ Path string }
+	Tool    []struct{ Path string }
+}
+
+// checkModules returns what breaks the rules of go.mod.
+func checkModules(mod goMod, direct, indirect []dependency) []string {
+	var broken []string
+	if mod.Module.Path != module {
+		broken = append(broken, fmt.Sprintf("go.mod: module %s, want %s", mod.Module.Path, module))
+	}
+	for _, r := range mod.Replace {
+		broken = append(broken, "go.mod replaces "+r.Old.Path+": go install would refuse the program")
+	}
+	for _, e := range mod.Exclude {
+		broken = append(broken, "go.mod excludes "+e.Path+": go install would refuse the program")
+	}
+	for _, tool := range mod.Tool {
+		broken = append(broken, "go.mod has the tool "+tool.Path+": tools have modules of their own below tools/")
+	}
+	listed := map[string]bool{}
+	for _, d := range slices.Concat(direct, indirect) {
+		listed[d.path] = true
+		if licences[d.licence] == "" {
+			broken = append(broken, d.path+": licence "+d.licence+" is not one that we accept")
+		}
+	}
+	for _, r := range mod.Require {
+		if !listed[r.Path] {
+			broken = append(broken, "go.mod requires "+r.Path+", which internal/arch does not list: add it there with the reason")
+		}
+		delete(listed, r.Path)
+	}
+	for _, p := range slices.Sorted(maps.Keys(listed)) {
+		broken = append(broken, "internal/arch lists "+p+", which go.mod does not require: remove the row")
+	}
+	return broken
+}
+
+// checkImports returns imports of other modules that no row allows.
+func checkImports(packs []pack, direct []dependency) []string {
+	var broken []string
+	for _, p := range packs {
+		kind, _ := place(p.path)
+		forTests := kind == helper || kind == outside
+		for _, imp := range slices.Sorted(maps.Keys(p.imports)) {
+			d, outer := owner(imp, direct)
+			switch {
+			case !outer:
+			case d == nil:
+				broken = append(broken, fmt.Sprintf("%s imports %s: no dependency of internal/arch holds it", p.imports[imp], imp))
+			case forTests:
+			case d.tests:
+				broken = append(broken, fmt.Sprintf("%s imports %s: it is for tests", p.imports[imp], imp))
+			case d.only != nil && !slices.Contains(d.only, p.path):
+				broken = append(broken, fmt.Sprintf("%s imports %s: only %s may", p.imports[imp], imp, strings.Join(d.only, ", ")))
+			}
+		}
+		for _, imp := range slices.Sorted(maps.Keys(p.testImports)) {
+			if d, outer := owner(imp, direct); outer && d == nil {
+				broken = append(broken, fmt.Sprintf("%s imports %s: no dependency of internal/arch holds it", p.testImports[imp], imp))
+			}
+		}
+	}
+	return broken
+}
+
+// owner returns the row of an import, and whether the import needs one.
+func owner(imp string, rows []dependency) (*dependency, bool) {
+	if standard(imp) || imp == module || strings.HasPrefix(imp, module+"/") {
+		return nil, false
+	}
+	for i := range rows {
+		if imp == rows[i].path || strings.HasPrefix(imp, rows[i].path+"/") {
+			return &rows[i], true
+		}
+	}
+	return nil, true
+}
+
+func TestModules(t *testing.T) {
+	report(t, checkModules(readGoMod(t, "go.mod"), direct, indirect))
+}
+
+// readGoMod reads a go.mod file; its name is relative to the module's root.
+func readGoMod(t *testing.T, file string) goMod {
+	t.Helper()
+	var mod goMod
+	if err := json.Unmarshal(goCommand(t, "mod", "edit", "-json", file), &mod); err != nil {
+		t.Fatal(err)
+	}
+	return mod
+}
+
+func TestImportsOfModules(t *testing.T) {
+	packs, _, err := load(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	report(t, checkImports(packs, direct))
+}
+
+// TestLicences reads each dependency's licence, and ours.
+func TestLicences(t *testing.T) {
+	rows := map[string]dependency{}
+	for _, d := range slices.Concat(direct, indirect) {
+		rows[d.path] = d
+	}
+	dec := json.NewDecoder(strings.NewReader(string(goCommand(t, "mod", "download", "-json"))))
+	read := 0
+	for dec.More() {
+		var m struct{ Path, Dir, Error string }
+		if err := dec.Decode(&m); err != nil {
+			t.Fatal(err)
+		}
+		if m.Error != "" {
+			t.Errorf("%s: %s", m.Path, m.Error)
+			continue
+		}
+		if d, ok := rows[m.Path]; ok { // TestModules names those that are not
+			read++
+			checkLicence(t, m.Dir, d.licence)
+		}
+	}
+	if read == 0 {
+		t.Error("no dependency's licence was read")
+	}
+	checkLicence(t, root, "MIT")
+}
+
+func checkLicence(t *testing.T, dir, licence string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "LICENSE*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(strings.Join(strings.Fields(string(text)), " "), licences[licence]) {
+			return
+		}
+	}
+	t.Errorf("%s: no LICENSE file that reads like %s", path.Base(filepath.ToSlash(dir)), licence)
+}
+
+// goCommand runs go in the module's root and returns what it printed.
+func goCommand(t *testing.T, args ...string) []byte {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", args...)
+	cmd.Dir = root
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, stderr.String())
+	}
+	return out
+}

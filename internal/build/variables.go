@@ -1,0 +1,215 @@
+package build
+
+import (
+	"fmt"
+	"net/url"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/glassrunner/glassrunner/internal/executor"
+	"github.com/glassrunner/glassrunner/internal/job"
+)
+
+// jobURL is the address of the job's page, made from its repository's, or ""
+// when that is no URL. Credentials never survive.
+func jobURL(s *job.Spec) string {
+	u, err := url.Parse(s.Git.RepoURL.Reveal())
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	u.User = nil
+	u.Path = strings.TrimSuffix(u.Path, ".git") + "/-/jobs/" + s.ID.String()
+	u.RawQuery, u.Fragment = "", ""
+	return u.String()
+}
+
+// projectPath is where below the builds root a project lives.
+func projectPath(s *job.Spec) string {
+	fallback := "project-" + strconv.FormatInt(s.Info.ProjectID, 10)
+	u, err := url.Parse(s.Git.RepoURL.Reveal())
+	if err != nil || u.Host == "" {
+		return fallback
+	}
+	p := strings.TrimSuffix(strings.Trim(u.Path, "/"), ".git")
+	if p == "" || path.Clean("/"+p) != "/"+p || strings.Contains(p, "..") || strings.ContainsRune(p, 0) {
+		return fallback
+	}
+	return p
+}
+
+// dirs places the job below the builds root. The variables may move it by
+// GIT_CLONE_PATH where that is allowed.
+func (b *Build) dirs(t executor.Traits, slot int, vars job.Variables) (executor.Dirs, error) {
+	root, cache := b.o.BuildsDir, b.o.CacheDir
+	if root == "" {
+		root = t.BuildsDir
+	}
+	if cache == "" {
+		cache = t.CacheDir
+	}
+	switch {
+	case root == "":
+		return executor.Dirs{}, fail(job.ConfigurationError, "the builds_dir is not configured")
+	case cache == "":
+		return executor.Dirs{}, fail(job.ConfigurationError, "the cache_dir is not configured")
+	}
+	slug := projectPath(b.spec)
+	project := path.Join(root, slug)
+	if t.SharedBuilds {
+		project = path.Join(root, b.o.Runner.Short, strconv.Itoa(slot), slug)
+	}
+	if clone := vars.Value("GIT_CLONE_PATH"); clone != "" {
+		moved, err := b.clonePath(t, root, clone, vars)
+		if err != nil {
+			return executor.Dirs{}, err
+		}
+		project = moved
+	}
+	if strings.EqualFold(vars.Value("GIT_STRATEGY"), "empty") {
+		project += "-empty"
+	}
+	return executor.Dirs{Builds: root, Project: project, Temp: project + ".tmp", Cache: path.Join(cache, slug)}, nil
+}
+
+func (b *Build) clonePath(t executor.Traits, root, clone string, vars job.Variables) (string, error) {
+	allowed := t.CustomDirs
+	if b.o.CustomDirs != nil {
+		allowed = *b.o.CustomDirs
+	}
+	if !allowed {
+		return "", fail(job.ConfigurationError, "setting GIT_CLONE_PATH is not allowed, enable `custom_build_dir` feature")
+	}
+	clone = path.Clean(append(vars, job.Variable{Key: "CI_BUILDS_DIR", Value: root}).Expand(clone, nil))
+	rel, err := filepath.Rel(root, clone)
+	if err != nil || rel == ".." || strings.HasPrefix(rel, "../") {
+		return "", fail(job.ConfigurationError, "the GIT_CLONE_PATH=%q has to be within %q", clone, root)
+	}
+	return clone, nil
+}
+
+// before are the variables of the runner and the payload, unexpanded, in order
+// of precedence, without what depends on the job's place.
+func (b *Build) before() job.Variables {
+	var vs job.Variables
+	internal := func(key, value string) {
+		vs = append(vs, job.Variable{Key: key, Value: value, Public: true, Internal: true})
+	}
+	for _, f := range b.flagList {
+		internal(f.Name, strconv.FormatBool(f.On))
+	}
+	if b.spec.Image.Name != "" {
+		internal("CI_JOB_IMAGE", b.spec.Image.Name)
+	}
+	internal("CI_RUNNER_SHORT_TOKEN", b.o.Runner.Short)
+	for _, e := range b.o.Environment {
+		if k, v, ok := strings.Cut(e, "="); ok {
+			internal(k, v)
+		}
+	}
+	return vs
+}
+
+// variables puts everything together, for the place in d and expanded.
+func (b *Build) variables(t executor.Traits, d executor.Dirs, slot, projectSlot int) job.Variables {
+	vs := b.before()
+	add := func(key, value string) {
+		vs = append(vs, job.Variable{Key: key, Value: value, Public: true, Internal: true})
+	}
+	file := func(key, value string, public bool) {
+		if value != "" {
+			vs = append(vs, job.Variable{Key: key, Value: value, File: true, Public: public, Internal: true, Raw: true})
+		}
+	}
+	add("CI_BUILDS_DIR", d.Builds)
+	add("CI_PROJECT_DIR", d.Project)
+	add("CI_CONCURRENT_ID", strconv.Itoa(slot))
+	add("CI_CONCURRENT_PROJECT_ID", strconv.Itoa(projectSlot))
+	add("CI_SERVER", "yes")
+	add("CI_JOB_STATUS", "running")
+	add("CI_JOB_TIMEOUT", strconv.Itoa(int(b.spec.Timeout.Seconds())))
+	file("CI_SERVER_TLS_CA_FILE", b.spec.TLS.CA, true)
+	file("CI_SERVER_TLS_CERT_FILE", b.spec.TLS.Cert, true)
+	file("CI_SERVER_TLS_KEY_FILE", b.spec.TLS.Key.Reveal(), false)
+	for _, v := range b.spec.Variables {
+		if _, isFlag := b.flags[v.Key]; !isFlag {
+			vs = append(vs, v)
+		}
+	}
+	if b.o.DebugTraceDisabled {
+		add("CI_DEBUG_TRACE", "false")
+		add("CI_DEBUG_SERVICES", "false")
+	}
+	if t.SharedEnv {
+		add("CI_SHARED_ENVIRONMENT", "true")
+	} else {
+		add("CI_DISPOSABLE_ENVIRONMENT", "true")
+	}
+	add("CI_RUNNER_VERSION", b.o.Version.Version)
+	add("CI_RUNNER_REVISION", b.o.Version.Revision)
+	add("CI_RUNNER_EXECUTABLE_ARCH", b.o.Version.OS+"/"+b.o.Version.Architecture)
+	add("RUNNER_TEMP_PROJECT_DIR", d.Temp)
+	return vs.Expanded(func(key string) string { return path.Join(d.Temp, key) })
+}
+
+// placeOf reads the variables that say where the job lives, which there is
+// no place yet to expand the others for.
+func (b *Build) placeOf(t executor.Traits, projectSlot int) (executor.Dirs, error) {
+	return b.dirs(t, projectSlot, b.settingsOnly())
+}
+
+// settingsOnly are the variables that say where the job lives: they are read
+// before there is a place to expand the others for.
+func (b *Build) settingsOnly() job.Variables {
+	vs := append(b.before(), b.spec.Variables...)
+	return vs.Expanded(nil)
+}
+
+// debugTrace reports whether the job asked for a trace of its shell and may have it.
+func (b *Build) debugTrace() bool {
+	on, _ := b.spec.Variables.Bool("CI_DEBUG_TRACE", false)
+	return on && !b.o.DebugTraceDisabled
+}
+
+// duration reads a setting such as RUNNER_SCRIPT_TIMEOUT. What is wrong with
+// it is noted for the log.
+func (b *Build) duration(vars job.Variables, name string, def time.Duration) time.Duration {
+	text := strings.TrimSpace(vars.Value(name))
+	if text == "" {
+		return def
+	}
+	d, err := time.ParseDuration(text)
+	switch {
+	case err != nil:
+		b.note("Ignoring malformed %s timeout: %s", name, text)
+	case d < 0:
+		b.note("Ignoring relative %s timeout: %s", name, text)
+	case d == 0:
+	default:
+		return d
+	}
+	return def
+}
+
+// attempts reads a setting such as GET_SOURCES_ATTEMPTS, from 1 to 10.
+func (b *Build) attempts(vars job.Variables, name string) int {
+	text := vars.Value(name)
+	if text == "" {
+		return 1
+	}
+	n, err := strconv.Atoi(text)
+	if err == nil && n >= 1 && n <= 10 {
+		return n
+	}
+	b.note("%s: want a number from 1 to 10, found %q", name, text)
+	if err != nil {
+		return 1
+	}
+	return min(max(n, 1), 10)
+}
+
+func (b *Build) note(format string, args ...any) {
+	b.out.Warn(fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,197 @@
+// Package cli is the command line: a file a command. Commands parse flags and
+// the environment, call the packages below, and print for people. Names of
+// commands, flags and environment variables that GitLab Runner has mean here
+// what they mean there.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/pprof"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"github.com/glassrunner/glassrunner/internal/config"
+	"github.com/glassrunner/glassrunner/internal/version"
+)
+
+// World is what a command touches besides files and the network.
+type World struct {
+	In       io.Reader
+	Out, Err io.Writer
+	Getenv   func(string) string
+	// Terminal reports whether Out and In are a person's.
+	Terminal bool
+	// Color reports whether Err may be coloured.
+	Color bool
+}
+
+// System is the process's own world.
+func System() World {
+	return World{
+		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv,
+		Terminal: term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd())),
+		Color:    term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("NO_COLOR") == "",
+	}
+}
+
+// Main runs the command that args name and returns the exit code: 0 when all
+// went well, 1 when something failed, 2 when the command line is wrong.
+func Main(args []string, w World) int {
+	c := &command{World: w}
+	root := c.root()
+	root.SetArgs(args)
+	root.SetIn(w.In)
+	root.SetOut(w.Out)
+	root.SetErr(w.Err)
+	err := root.ExecuteContext(context.Background())
+	if c.profile != nil {
+		pprof.StopCPUProfile()
+		err = errors.Join(err, c.profile.Close())
+	}
+	if err == nil {
+		return 0
+	}
+	var usage *usageError
+	code := 1
+	if errors.As(err, &usage) {
+		code = 2
+	}
+	if !errors.Is(err, errTold) {
+		fmt.Fprintln(w.Err, "glassrunner: "+err.Error())
+	}
+	return code
+}
+
+// errTold marks a failure that has been printed in full.
+var errTold = errors.New("told")
+
+// usageError is a wrong command line.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// command is what the commands share: the world and the global flags.
+type command struct {
+	World
+	configPath string
+	debug      bool
+	logLevel   string
+	logFormat  string
+	cpuProfile string
+	profile    *os.File
+}
+
+func (c *command) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   version.Name,
+		Short: "A CI/CD runner for GitLab that its operator can see into",
+		Long: `glassrunner runs CI/CD jobs of a GitLab server. It reads the config.toml of
+GitLab Runner, speaks the same runner API and exports the same Prometheus
+metrics, and more of them.
+
+See it work first:          glassrunner demo
+Connect it to a server:     glassrunner register
+Check the configuration:    glassrunner check-config
+Run jobs:                   glassrunner run --listen-address localhost:9252`,
+		Version:           version.Get().Version,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return c.prepare(cmd) },
+	}
+	root.SetVersionTemplate(version.Get().String())
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &usageError{fmt.Errorf("%w\nSee '%s --help'", err, cmd.CommandPath())}
+	})
+	f := root.PersistentFlags()
+	f.StringVarP(&c.configPath, "config", "c", config.DefaultPath(), "configuration `file`")
+	f.BoolVar(&c.debug, "debug", false, "log everything, the same as --log-level debug")
+	f.StringVarP(&c.logLevel, "log-level", "l", "", "least `level` to log: debug, info, warn, error, fatal, panic")
+	f.StringVar(&c.logFormat, "log-format", "", "`format` of the log: runner, text, json")
+	f.StringVar(&c.cpuProfile, "cpuprofile", "", "write a CPU profile of the whole process to `file`")
+	env(f, map[string]string{
+		"config": "CONFIG_FILE", "debug": "RUNNER_DEBUG", "log-level": "LOG_LEVEL",
+		"log-format": "LOG_FORMAT", "cpuprofile": "CPU_PROFILE",
+	})
+	root.AddGroup(
+		&cobra.Group{ID: "run", Title: "Run jobs:"},
+		&cobra.Group{ID: "manage", Title: "Manage runners:"},
+		&cobra.Group{ID: "look", Title: "Look and check:"},
+	)
+	root.AddCommand(c.commands()...)
+	root.SetHelpCommandGroupID("look")
+	root.SetCompletionCommandGroupID("look")
+	for _, sub := range root.Commands() {
+		if sub.Args == nil {
+			sub.Args = noArgs
+		}
+	}
+	return root
+}
+
+// noArgs refuses arguments in words that help: a boolean flag's value must be
+// joined to it by an equals sign.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return &usageError{fmt.Errorf("%s takes no arguments, found %q (a switch's value follows an equals sign, as in --locked=false)\nSee '%s --help'",
+		cmd.CommandPath(), args[0], cmd.CommandPath())}
+}
+
+// envKey is the annotation that names a flag's environment variable.
+const envKey = "glassrunner_env"
+
+// env names the environment variables of flags and says so in their help.
+func env(f *pflag.FlagSet, names map[string]string) {
+	for flag, name := range names {
+		fl := f.Lookup(flag)
+		if fl == nil || name == "" {
+			continue
+		}
+		fl.Usage = strings.TrimSuffix(fl.Usage, ".") + " [$" + name + "]"
+		if fl.Annotations == nil {
+			fl.Annotations = map[string][]string{}
+		}
+		fl.Annotations[envKey] = []string{name}
+	}
+}
+
+// prepare gives flags that were not set the value of their environment
+// variable, and starts what the global flags ask for.
+func (c *command) prepare(cmd *cobra.Command) error {
+	var errs []error
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		names := f.Annotations[envKey]
+		if len(names) == 0 || f.Changed {
+			return
+		}
+		if v := c.Getenv(names[0]); v != "" {
+			if err := cmd.Flags().Set(f.Name, v); err != nil {
+				errs = append(errs, fmt.Errorf("environment variable %s: %w", names[0], err))
+			}
+		}
+	})
+	if err := errors.Join(errs...); err != nil {
+		return &usageError{err}
+	}
+	if c.debug {
+		c.logLevel = "debug"
+	}
+	if c.cpuProfile == "" {
+		return nil
+	}
+	f, err := os.Create(c.cpuProfile)
+	if err != nil {
+		return fmt.Errorf("--cpuprofile: %w", err)
+	}
+	c.profile = f
+	return pprof.StartCPUProfile(f)
+}

@@ -1,0 +1,108 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
+	"github.com/spf13/cobra"
+
+	"github.com/glassrunner/glassrunner/internal/app"
+)
+
+func (c *command) run() *cobra.Command {
+	var o app.Options
+	var service string
+	var syslog bool
+	cmd := &cobra.Command{
+		Use:     "run",
+		Short:   "Run jobs of the configured runners",
+		GroupID: "run",
+		Long: `Run jobs of every [[runners]] entry of the configuration until stopped.
+
+SIGQUIT          take no more jobs, wait for those that run, exit 0
+SIGTERM, SIGINT  interrupt the jobs that run, report them, exit; at the
+                 latest after shutdown_timeout
+                 a second one: exit at once
+SIGHUP           reload the configuration, as does a change of the file`,
+		Example: `  glassrunner run
+  glassrunner run --config /etc/gitlab-runner/config.toml --listen-address localhost:9252`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.ConfigPath, o.LogOutput, o.Color = c.configPath, c.Err, c.Color
+			o.LogLevel, o.LogFormat = c.logLevel, c.logFormat
+			return c.serve(cmd.Context(), o, syslog)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.ListenAddress, "listen-address", "", "`address` of the metrics server as [host]:port; wins over the configuration")
+	f.StringVarP(&service, "service", "n", "gitlab-runner", "`name` of the service, for the system log")
+	f.StringVarP(&o.WorkingDirectory, "working-directory", "d", "", "`directory` below which the shell executor puts builds and caches")
+	f.StringVarP(&o.User, "user", "u", "", "`user` that jobs of the shell executor run as")
+	f.BoolVar(&syslog, "syslog", false, "log to the system logger as well")
+	env(f, map[string]string{"listen-address": "LISTEN_ADDRESS", "syslog": "LOG_SYSLOG"})
+	return cmd
+}
+
+// serve runs an app and turns signals into what they ask for.
+func (c *command) serve(ctx context.Context, o app.Options, syslog bool) error {
+	if syslog {
+		w, err := systemLog("gitlab-runner")
+		if err != nil {
+			return fmt.Errorf("--syslog: %w", err)
+		}
+		o.LogOutput = both{c.Err, w}
+	}
+	a, err := app.New(o)
+	if err != nil {
+		return err
+	}
+	// A container's memory limit is one for the garbage collector too.
+	if _, err := memlimit.SetGoMemLimitWithOpts(memlimit.WithProvider(memlimit.FromCgroup), memlimit.WithRatio(0.9)); err != nil {
+		a.Log().Debug("No memory limit is known", "error", err)
+	}
+	// A runner is idle most of the time: a small heap is worth more than a
+	// rare collection.
+	debug.SetGCPercent(50)
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, handled()...)
+	defer signal.Stop(signals)
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	forced := false
+	for {
+		select {
+		case err := <-ended:
+			if errors.Is(err, app.ErrForced) {
+				a.Log().Error("Exiting although jobs have not been reported: the next start reports them", "error", err)
+				return errTold
+			}
+			return err
+		case s := <-signals:
+			switch {
+			case isReload(s):
+				// A failure is logged by the app, which goes on as it was.
+				_ = a.Reload(ctx)
+			case isGraceful(s) && !forced:
+				a.Drain(s.String())
+			case forced:
+				a.Log().Error("Second signal: exiting at once; the next start reports jobs that have not been", "signal", s.String())
+				return errTold
+			default:
+				forced = true
+				a.Abort(s.String())
+			}
+		}
+	}
+}
+
+// both writes to two writers, of which the second may fail.
+type both [2]interface{ Write([]byte) (int, error) }
+
+func (b both) Write(p []byte) (int, error) {
+	_, _ = b[1].Write(p) // the system logger may come and go
+	return b[0].Write(p)
+}

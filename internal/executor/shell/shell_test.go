@@ -1,0 +1,89 @@
+package shell_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/glassrunner/glassrunner/internal/executor"
+	"github.com/glassrunner/glassrunner/internal/executor/executortest"
+	"github.com/glassrunner/glassrunner/internal/executor/shell"
+	"github.com/glassrunner/glassrunner/internal/job"
+	"github.com/glassrunner/glassrunner/internal/script"
+)
+
+// environ is an environment without the profile of whoever runs the tests.
+func environ(home string) []string {
+	return []string{"HOME=" + home, "PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}
+}
+
+func wrap(r executor.Request, body string) []byte {
+	return script.Wrap(&script.Job{Spec: r.Spec, Shell: r.Shell, Variables: r.Variables}, []byte(body+"\n"))
+}
+
+// alive counts the processes whose command line holds a word. Those that
+// have ended have none.
+func alive(t *testing.T, word string) (n int) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil || len(files) == 0 {
+		t.Skip("there is no /proc to look for processes")
+	}
+	for _, f := range files {
+		if text, err := os.ReadFile(f); err == nil && bytes.Contains(text, []byte(word)) {
+			n++
+		}
+	}
+	return n
+}
+
+func newDriver(t testing.TB, o shell.Options) *shell.Driver {
+	t.Helper()
+	d, err := shell.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func request(t testing.TB, d *shell.Driver, name string) executor.Request {
+	builds := d.Traits().BuildsDir
+	project := filepath.Join(builds, "abc", "0", strings.ReplaceAll(t.Name(), "/", "-"), time.Now().Format("150405.000000000"))
+	return executor.Request{
+		Spec:  &job.Spec{},
+		Shell: name,
+		Dirs:  executor.Dirs{Builds: builds, Project: project, Temp: project + ".tmp", Cache: d.Traits().CacheDir},
+	}
+}
+
+func conform(t *testing.T, name string, o shell.Options) {
+	if _, err := exec.LookPath(name); err != nil {
+		t.Skipf("%s is not installed", name)
+	}
+	executortest.Run(t, func(t *testing.T) executortest.Harness {
+		o := o
+		o.Dir = t.TempDir()
+		o.Environ = environ(o.Dir)
+		o.Shell = name
+		d := newDriver(t, o)
+		return executortest.Harness{
+			Driver:    d,
+			Request:   func(t *testing.T) executor.Request { return request(t, d, name) },
+			Script:    wrap,
+			Alive:     alive,
+			Successor: func(t *testing.T) executor.Driver { return newDriver(t, o) },
+		}
+	})
+}
+
+func TestConformanceBash(t *testing.T) { conform(t, "bash", shell.Options{}) }
+
+func TestConformanceSh(t *testing.T) { conform(t, "sh", shell.Options{}) }
+
+func TestConformanceWithoutCgroups(t *testing.T) {
+	conform(t, "bash", shell.Options{CgroupRoot: shell.NoCgroup})
+}

@@ -1,0 +1,389 @@
+package shell
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/glassrunner/glassrunner/internal/executor"
+)
+
+const (
+	// markName is the environment variable by which a job's processes are known.
+	markName = "GLASSRUNNER_JOB"
+	// groupPrefix begins the names of jobs' control groups.
+	groupPrefix = "glassrunner-"
+	claimKind   = "process"
+)
+
+// tree is all processes of one job.
+type tree struct {
+	mark  string
+	group string // directory of the job's control group, "" when it has none
+	since uint64 // nothing of the job started earlier, in ticks since boot
+	// scan looks through all processes: the group alone does not have them.
+	scan bool
+	// leaders are the shells started so far, by number, with their starts.
+	leaders map[int]uint64
+}
+
+// plant makes an empty tree.
+func (d *Driver) plant(mark string) (*tree, error) {
+	t := &tree{mark: mark, since: ticksNow(), scan: d.cgroups == "" || d.owner != nil, leaders: map[int]uint64{}}
+	if d.cgroups == "" {
+		return t, nil
+	}
+	dir := filepath.Join(d.cgroups, groupPrefix+mark)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		d.o.Log.Debug("no control group for a job", "error", err)
+		t.scan = true
+		return t, nil
+	}
+	t.group = dir
+	return t, nil
+}
+
+// start starts a shell in the tree.
+func (t *tree) start(argv []string, dir string, environ []string, files []*os.File) (*process, error) {
+	pidfd := -1
+	attr := &os.ProcAttr{
+		Dir:   dir,
+		Env:   append(environ[:len(environ):len(environ)], markName+"="+t.mark),
+		Files: files,
+		Sys:   &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd},
+	}
+	var group *os.File
+	if t.group != "" {
+		var err error
+		if group, err = os.Open(t.group); err != nil {
+			return nil, err
+		}
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(group.Fd())
+	}
+	p, err := os.StartProcess(argv[0], argv, attr)
+	if err != nil && group != nil {
+		// An old kernel, or one that lets nobody in: the group stays empty.
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = false, 0
+		if p, err = os.StartProcess(argv[0], argv, attr); err == nil {
+			t.scan = true
+		}
+	}
+	closeAll(group)
+	if err != nil {
+		return nil, err
+	}
+	proc := &process{pid: p.Pid, p: p}
+	if pidfd >= 0 {
+		if unix.SetNonblock(pidfd, true) == nil {
+			proc.end = os.NewFile(uintptr(pidfd), "process")
+		} else {
+			_ = unix.Close(pidfd)
+		}
+	}
+	if s, ok := readStat(p.Pid); ok {
+		t.leaders[p.Pid] = s.start
+	}
+	return proc, nil
+}
+
+// terminate asks the job's processes to end.
+func (t *tree) terminate(p *process) {
+	// The shell is not reaped, so its number is its group's. That a signal
+	// reaches nobody is no trouble here: stop looks who is left.
+	_ = syscall.Kill(-p.pid, syscall.SIGTERM)
+	_ = syscall.Kill(-p.pid, syscall.SIGCONT)
+	for _, m := range t.members() {
+		if m.pgrp != p.pid {
+			m.signal(syscall.SIGTERM)
+			m.signal(syscall.SIGCONT)
+		}
+	}
+}
+
+// alive reports whether any process of the job is left.
+func (t *tree) alive(*process) bool {
+	if t.group != "" && t.populated() {
+		return true
+	}
+	return t.scan && len(t.members()) > 0
+}
+
+// kill ends all processes of the job and waits until none is left. It returns
+// how many there were.
+func (t *tree) kill(ctx context.Context, _ *process) (int, error) {
+	killed := map[member]bool{}
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		if !t.alive(nil) {
+			return len(killed), nil
+		}
+		left := t.members()
+		for _, m := range left {
+			m.ppid, m.pgrp, m.session = 0, 0, 0 // what stays the same
+			killed[m] = true
+		}
+		if t.group != "" {
+			// All at once, so that nothing can fork away. Before Linux 5.14
+			// there is no such file.
+			_ = os.WriteFile(filepath.Join(t.group, "cgroup.kill"), []byte("1"), 0)
+		}
+		for _, m := range left {
+			m.signal(syscall.SIGKILL)
+		}
+		select {
+		case <-ctx.Done():
+			return len(killed), fmt.Errorf("processes of the job do not end: %w", context.Cause(ctx))
+		case <-time.After(wait):
+		}
+	}
+}
+
+// uproot removes the job's control group.
+func (t *tree) uproot() error {
+	if t.group == "" {
+		return nil
+	}
+	return removeGroup(t.group)
+}
+
+// removeGroup removes a control group with those that a job made within.
+func removeGroup(dir string) error {
+	err := unix.Rmdir(dir)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if e.IsDir() {
+			if err := removeGroup(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	if err := unix.Rmdir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing the job's control group: %w", err)
+	}
+	return nil
+}
+
+// populated reports whether the group has processes.
+func (t *tree) populated() bool {
+	text, err := os.ReadFile(filepath.Join(t.group, "cgroup.events"))
+	return err == nil && strings.Contains(string(text), "populated 1")
+}
+
+// member is a process of the job.
+type member struct {
+	pid, ppid, pgrp, session int
+	start                    uint64 // ticks since boot
+	state                    byte
+}
+
+// signal sends a signal to the process, and to no other that has its number
+// by now.
+func (m member) signal(s syscall.Signal) {
+	p, err := os.FindProcess(m.pid) // holds on to the process where the kernel can
+	if err != nil {
+		return
+	}
+	if now, ok := readStat(m.pid); ok && now.start == m.start {
+		_ = p.Signal(s) // it may just have ended
+	}
+	_ = p.Release()
+}
+
+// members are the job's living processes.
+func (t *tree) members() []member {
+	found := map[int]member{}
+	if t.group != "" {
+		t.grouped(t.group, found)
+	}
+	if t.scan {
+		t.scanned(found)
+	}
+	list := make([]member, 0, len(found))
+	for _, m := range found {
+		list = append(list, m)
+	}
+	return list
+}
+
+// grouped finds the processes of a control group and of those within it.
+func (t *tree) grouped(dir string, found map[int]member) {
+	text, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return
+	}
+	for _, f := range strings.Fields(string(text)) {
+		if pid, err := strconv.Atoi(f); err == nil {
+			if m, ok := readStat(pid); ok && m.living() {
+				found[pid] = m
+			}
+		}
+	}
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if e.IsDir() {
+			t.grouped(filepath.Join(dir, e.Name()), found)
+		}
+	}
+}
+
+// scanned finds processes by the job's mark, by the sessions of its shells
+// and by their parents.
+func (t *tree) scanned(found map[int]member) {
+	all := processes()
+	leaders := map[int]bool{}
+	for pid, start := range t.leaders {
+		m, ok := all[pid]
+		leaders[pid] = !ok || m.start == start // else another has the number
+	}
+	mark := []byte(markName + "=" + t.mark)
+	self := os.Getpid()
+	var rest []member
+	for pid, m := range all {
+		switch {
+		case pid == self || m.start < t.since:
+		case leaders[m.session] || leaders[m.pgrp] || marked(pid, mark):
+			found[pid] = m
+		default:
+			rest = append(rest, m)
+		}
+	}
+	for more := true; more; {
+		more = false
+		for _, m := range rest {
+			if _, have := found[m.pid]; have {
+				continue
+			}
+			if _, ok := found[m.ppid]; ok {
+				found[m.pid] = m
+				more = true
+			}
+		}
+	}
+	for pid, m := range found {
+		if !m.living() {
+			delete(found, pid)
+		}
+	}
+}
+
+// claim names the tree for a later process.
+func (t *tree) claim() executor.Claim {
+	return executor.Claim{Kind: claimKind, ID: t.mark, Data: map[string]string{
+		"mark":   t.mark,
+		"boot":   bootID(),
+		"since":  strconv.FormatUint(t.since, 10),
+		"cgroup": t.group,
+	}}
+}
+
+// claimOf adds a shell to the claim, where its session is of use.
+func (t *tree) claimOf(p *process) (executor.Claim, bool) {
+	start, ok := t.leaders[p.pid]
+	if !t.scan || !ok {
+		return executor.Claim{}, false
+	}
+	c := t.claim()
+	c.ID = strconv.Itoa(p.pid)
+	c.Data["start"] = strconv.FormatUint(start, 10)
+	return c, true
+}
+
+// replant makes the tree that a claim names; nil when nothing can be left of it.
+func (d *Driver) replant(c executor.Claim) (*tree, error) {
+	if c.Kind != claimKind {
+		return nil, fmt.Errorf("the shell executor makes no claims of the kind %q", c.Kind)
+	}
+	mark := c.Data["mark"]
+	since, err := strconv.ParseUint(c.Data["since"], 10, 64)
+	if err != nil || len(mark) < 16 {
+		return nil, errors.New("a claim of the shell executor is damaged")
+	}
+	if c.Data["boot"] != bootID() {
+		return nil, nil // the machine was started since
+	}
+	t := &tree{mark: mark, since: since, scan: true, leaders: map[int]uint64{}}
+	if dir := c.Data["cgroup"]; dir != "" && filepath.Base(dir) == groupPrefix+mark {
+		if _, err := os.Stat(filepath.Join(dir, "cgroup.procs")); err == nil {
+			t.group = filepath.Clean(dir)
+		}
+	}
+	if text, ok := c.Data["start"]; ok {
+		pid, err1 := strconv.Atoi(c.ID)
+		start, err2 := strconv.ParseUint(text, 10, 64)
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, fmt.Errorf("a claim of the shell executor is damaged: %w", err)
+		}
+		t.leaders[pid] = start
+	}
+	return t, nil
+}
+
+// findCgroups returns the directory in which jobs get control groups, "" when
+// there is none that can be used.
+func findCgroups(want string, log *slog.Logger) string {
+	if want == NoCgroup {
+		return ""
+	}
+	dir := want
+	if dir == "" {
+		dir = ownCgroup()
+	}
+	if dir == "" {
+		return ""
+	}
+	probe, err := os.MkdirTemp(dir, groupPrefix+"probe-")
+	if err == nil {
+		_, err = os.Stat(filepath.Join(probe, "cgroup.procs"))
+		err = errors.Join(err, unix.Rmdir(probe))
+	}
+	if err != nil {
+		log.Debug("jobs get no control groups", "directory", dir, "error", err)
+		return ""
+	}
+	return dir
+}
+
+// ownCgroup is the directory of this process's cgroup v2 group.
+func ownCgroup() string {
+	groups, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return ""
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(groups)) {
+		if own, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
+			return cgroupDir(string(mounts), own)
+		}
+	}
+	return ""
+}
+
+// cgroupDir finds where a group is mounted, in the text of mountinfo.
+func cgroupDir(mounts, own string) string {
+	for line := range strings.Lines(mounts) {
+		before, after, ok := strings.Cut(line, " - ")
+		f := strings.Fields(before)
+		if !ok || len(f) < 5 || !strings.HasPrefix(after, "cgroup2 ") {
+			continue
+		}
+		if rel, err := filepath.Rel(f[3], own); err == nil && filepath.IsLocal(rel) {
+			return filepath.Join(f[4], rel)
+		}
+	}
+	return ""
+}

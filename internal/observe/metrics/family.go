@@ -1,0 +1,308 @@
+package metrics
+
+import (
+	"bytes"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+)
+
+// family is one metric with its series, ready to be written as text.
+//
+// The client library writes a series by gathering it into a message, checking
+// and sorting all messages and escaping every label of every line anew. With
+// a few thousand lines that takes several milliseconds, which is more than a
+// scrape may take here. A family keeps its series sorted and their labels
+// escaped; a scrape copies them and formats numbers. What comes out is the
+// same to the byte, which a test holds both ways of writing to.
+type family struct {
+	def
+	names   []string // of all labels, constants included, sorted
+	order   []int    // where each has its value in def.labels; -1: constant
+	head    [2][]byte
+	le      [2][]string // of buckets
+	unknown bool        // OpenMetrics must not know that it is a counter
+
+	mu       sync.Mutex
+	children []*child
+}
+
+// Text formats, as indices.
+const (
+	textPlain = iota
+	openMetrics
+)
+
+// child is a series, or the series of one histogram.
+type child struct {
+	values []string // of the labels, by name
+	labels []byte   // escaped, without braces
+	metric prometheus.Metric
+}
+
+func newFamily(d def) *family {
+	f := &family{def: d, names: slices.AppendSeq(slices.Clone(d.labels), maps.Keys(d.constant))}
+	slices.Sort(f.names)
+	for _, n := range f.names {
+		f.order = append(f.order, slices.Index(d.labels, n))
+	}
+	for _, b := range append(slices.Clone(d.buckets), math.Inf(1)) {
+		f.le[textPlain] = append(f.le[textPlain], string(appendFloat(nil, b, textPlain)))
+		f.le[openMetrics] = append(f.le[openMetrics], string(appendFloat(nil, b, openMetrics)))
+	}
+	return f
+}
+
+// heads makes what stands before the series.
+func (f *family) heads() {
+	plainHelp := strings.NewReplacer(`\`, `\\`, "\n", `\n`).Replace(f.help)
+	f.head[textPlain] = []byte("# HELP " + f.name + " " + plainHelp + "\n# TYPE " + f.name + " " + f.kind + "\n")
+	name, kind := f.name, f.kind
+	if f.unknown {
+		kind = "unknown"
+	} else if f.kind == "counter" {
+		name = strings.TrimSuffix(name, "_total")
+	}
+	help := strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`).Replace(f.help)
+	f.head[openMetrics] = []byte("# HELP " + name + " " + help + "\n# TYPE " + name + " " + kind + "\n")
+}
+
+// label returns a child with these values, which are in the order of
+// def.labels.
+func (f *family) label(values []string) *child {
+	c := &child{values: make([]string, len(f.names)), labels: make([]byte, 0, 128)}
+	for i, name := range f.names {
+		value := ""
+		if from := f.order[i]; from >= 0 {
+			value = values[from]
+		} else {
+			value = f.constant[name]
+		}
+		c.values[i] = value
+		if i > 0 {
+			c.labels = append(c.labels, ',')
+		}
+		c.labels = append(append(c.labels, name...), '=', '"')
+		c.labels = append(appendEscaped(c.labels, value), '"')
+	}
+	return c
+}
+
+// add makes m, the series of these values, part of f.
+func (f *family) add(m prometheus.Metric, values []string) {
+	c := f.label(values)
+	c.metric = m
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i, found := slices.BinarySearchFunc(f.children, c, byValues)
+	if !found {
+		f.children = slices.Insert(f.children, i, c)
+	}
+}
+
+func byValues(a, b *child) int { return slices.Compare(a.values, b.values) }
+
+// remove forgets the series that have all of these label values.
+func (f *family) remove(l prometheus.Labels) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.children = slices.DeleteFunc(f.children, func(c *child) bool {
+		for i, name := range f.names {
+			if want, asked := l[name]; asked && c.values[i] != want {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// series returns how many lines of samples f has in the plain format.
+func (f *family) series() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.kind == "histogram" {
+		return len(f.children) * (len(f.buckets) + 3)
+	}
+	return len(f.children)
+}
+
+// appendTo appends f as text.
+func (f *family) appendTo(dst []byte, format int) []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.children) == 0 {
+		return dst
+	}
+	dst = append(dst, f.head[format]...)
+	var m dto.Metric
+	for _, c := range f.children {
+		m.Reset()
+		if err := c.metric.Write(&m); err != nil {
+			continue // cannot be: it was written before
+		}
+		switch {
+		case m.Counter != nil:
+			dst = f.sample(dst, c, m.Counter.GetValue(), format)
+			if format == openMetrics && !f.unknown && m.Counter.CreatedTimestamp != nil {
+				dst = f.created(dst, c, m.Counter.CreatedTimestamp.AsTime().UnixNano())
+			}
+		case m.Gauge != nil:
+			dst = f.sample(dst, c, m.Gauge.GetValue(), format)
+		case m.Histogram != nil:
+			dst = f.histogram(dst, c, m.Histogram, format)
+		}
+	}
+	return dst
+}
+
+func (f *family) sample(dst []byte, c *child, v float64, format int) []byte {
+	dst = f.begin(dst, "", c.labels)
+	return append(appendFloat(dst, v, format), '\n')
+}
+
+// begin appends a name, its labels and a space.
+func (f *family) begin(dst []byte, suffix string, labels []byte) []byte {
+	dst = append(append(dst, f.name...), suffix...)
+	if len(labels) > 0 {
+		dst = append(dst, '{')
+		dst = append(append(dst, labels...), '}')
+	}
+	return append(dst, ' ')
+}
+
+func (f *family) created(dst []byte, c *child, nanos int64) []byte {
+	dst = append(append(dst, strings.TrimSuffix(f.name, "_total")...), "_created"...)
+	if len(c.labels) > 0 {
+		dst = append(dst, '{')
+		dst = append(append(dst, c.labels...), '}')
+	}
+	dst = appendFloat(append(dst, ' '), float64(nanos)/1e9, openMetrics)
+	return append(dst, '\n')
+}
+
+func (f *family) histogram(dst []byte, c *child, h *dto.Histogram, format int) []byte {
+	for i, le := range f.le[format] {
+		dst = append(append(dst, f.name...), "_bucket{"...)
+		if len(c.labels) > 0 {
+			dst = append(append(dst, c.labels...), ',')
+		}
+		dst = append(append(dst, `le="`...), le...)
+		dst = append(dst, `"} `...)
+		n := h.GetSampleCount()
+		if i < len(h.Bucket) {
+			n = h.Bucket[i].GetCumulativeCount()
+		}
+		dst = append(appendCount(dst, n, format), '\n')
+	}
+	dst = f.begin(dst, "_sum", c.labels)
+	dst = append(appendFloat(dst, h.GetSampleSum(), format), '\n')
+	dst = f.begin(dst, "_count", c.labels)
+	dst = append(appendCount(dst, h.GetSampleCount(), format), '\n')
+	if format == openMetrics && h.CreatedTimestamp != nil {
+		dst = f.created(dst, c, h.CreatedTimestamp.AsTime().UnixNano())
+	}
+	return dst
+}
+
+func appendCount(dst []byte, n uint64, format int) []byte {
+	if format == openMetrics {
+		return strconv.AppendUint(dst, n, 10)
+	}
+	return appendFloat(dst, float64(n), format)
+}
+
+// appendFloat appends v as the format wants it: OpenMetrics marks a float
+// that looks like a whole number.
+func appendFloat(dst []byte, v float64, format int) []byte {
+	switch {
+	case math.IsInf(v, 1):
+		return append(dst, "+Inf"...)
+	case math.IsInf(v, -1):
+		return append(dst, "-Inf"...)
+	}
+	start := len(dst)
+	if v == math.Trunc(v) && math.Abs(v) < 1e6 {
+		dst = strconv.AppendInt(dst, int64(v), 10)
+	} else {
+		dst = strconv.AppendFloat(dst, v, 'g', -1, 64)
+	}
+	if format == openMetrics && !math.IsNaN(v) && !bytes.ContainsAny(dst[start:], "e.") {
+		dst = append(dst, ".0"...)
+	}
+	return dst
+}
+
+func appendEscaped(dst []byte, s string) []byte {
+	for i := range len(s) {
+		switch c := s[i]; c {
+		case '\\':
+			dst = append(dst, `\\`...)
+		case '\n':
+			dst = append(dst, `\n`...)
+		case '"':
+			dst = append(dst, `\"`...)
+		default:
+			dst = append(dst, c)
+		}
+	}
+	return dst
+}
+
+// The vectors below are the client library's, whose series are also part of
+// a family.
+
+type counterVec struct {
+	*family
+	vec *prometheus.CounterVec
+}
+
+func (v counterVec) with(values ...string) prometheus.Counter {
+	c := v.vec.WithLabelValues(values...)
+	v.add(c, values)
+	return c
+}
+
+func (v counterVec) drop(l prometheus.Labels) {
+	v.vec.DeletePartialMatch(l)
+	v.remove(l)
+}
+
+type gaugeVec struct {
+	*family
+	vec *prometheus.GaugeVec
+}
+
+func (v gaugeVec) with(values ...string) prometheus.Gauge {
+	g := v.vec.WithLabelValues(values...)
+	v.add(g, values)
+	return g
+}
+
+func (v gaugeVec) drop(l prometheus.Labels) {
+	v.vec.DeletePartialMatch(l)
+	v.remove(l)
+}
+
+type histogramVec struct {
+	*family
+	vec *prometheus.HistogramVec
+}
+
+func (v histogramVec) with(values ...string) prometheus.Observer {
+	o := v.vec.WithLabelValues(values...)
+	if m, ok := o.(prometheus.Metric); ok {
+		v.add(m, values)
+	}
+	return o
+}
+
+func (v histogramVec) drop(l prometheus.Labels) {
+	v.vec.DeletePartialMatch(l)
+	v.remove(l)
+}

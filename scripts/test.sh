@@ -1,0 +1,188 @@
+#!/usr/bin/env bash
+# Runs checks: test.sh [STEP...]. Without a step all of them, quick ones first;
+# the first failure ends the run. What a step does is said at its function.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+all=(packages format modules scripts vet docs cross lint vulnerabilities fuzz unit e2e)
+
+# surroundings makes the result depend on the checkout alone. HOME is a
+# directory of its own, because jobs start login shells and git, and a person's
+# start-up files and git settings are none of their business; Go's own
+# directories stay where they are.
+surroundings() {
+  local name
+  for name in GOPATH GOMODCACHE GOCACHE GOENV GOFLAGS; do
+    export "$name=$(go env "$name")"
+  done
+  # The version comes from the linker flags; a checkout that belongs to another user cannot be stamped.
+  export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"
+  export GLASSRUNNER_TOOLS=${GLASSRUNNER_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/glassrunner/tools}
+  export GOLANGCI_LINT_CACHE=${GOLANGCI_LINT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/golangci-lint}
+  export LC_ALL=C.UTF-8
+
+  # A CI job's own variables, and those of a git hook, would be read as ours.
+  for name in $(compgen -e); do
+    case $name in
+      CI_* | GITLAB_* | RUNNER_* | REGISTER_* | FF_* | LISTEN_ADDRESS | CONFIG_FILE | BASH_ENV | ENV) unset "$name" ;;
+    esac
+  done
+  for name in $(git rev-parse --local-env-vars); do
+    unset "$name"
+  done
+
+  home=$(mktemp -d)
+  export HOME=$home
+  # Or go leaves a process behind that writes into HOME when the run is over.
+  mkdir -p "$home/.config/go/telemetry"
+  echo off >"$home/.config/go/telemetry/mode"
+  unset XDG_CONFIG_HOME XDG_CACHE_HOME XDG_DATA_HOME XDG_STATE_HOME
+}
+
+# finish ends every run. On success it prints nothing: the last words are go test's.
+finish() {
+  local code=$?
+  if [[ -n ${home:-} ]]; then
+    chmod -R u+w "$home" || true
+    rm -rf "$home" || true
+  fi
+  if [[ $code -ne 0 ]]; then
+    printf '\n!! FAILED in step %s after %s s\n' "${step:-start}" "$SECONDS"
+  fi
+  exit "$code"
+}
+
+# files prints the files that git does not ignore, each ended by a zero byte.
+files() {
+  local file
+  git ls-files --cached --others --exclude-standard -z -- "$@" | sort -zu | while IFS= read -rd '' file; do
+    [[ ! -f $file ]] || printf '%s\0' "$file"
+  done
+}
+
+tool() { scripts/tool.sh "$1"; }
+
+# go_test runs packages through gotestsum, which prints go test's own lines and
+# then lists every skipped test with its reason: go test alone hides them.
+go_test() {
+  "$(tool gotestsum)" --format standard-quiet -- -count=1 "$@"
+}
+
+# packages installs what packages.txt lists and this machine lacks.
+step_packages() { scripts/packages.sh; }
+
+# format: gofmt -s leaves no Go file to change.
+step_format() {
+  local files
+  files=$(files '*.go' ':!*/testdata/*' | xargs -0 -r gofmt -s -l)
+  if [[ -n $files ]]; then
+    printf 'run make fmt; gofmt -s would change:\n%s\n' "$files"
+    return 1
+  fi
+}
+
+# modules: go.mod says exactly what the code imports, and the downloads are what go.sum recorded.
+step_modules() {
+  go mod tidy -diff
+  go mod verify
+}
+
+# scripts: shellcheck finds nothing in the project's own shell scripts.
+step_scripts() {
+  if ! command -v shellcheck >/dev/null; then
+    echo "!! shellcheck is missing: the scripts are not checked"
+    return
+  fi
+  shellcheck .ci/run scripts/*.sh
+}
+
+step_vet() { go vet ./...; }
+
+# docs: generating again leaves every file as it is.
+step_docs() {
+  local before after
+  before=$(tree)
+  go generate ./...
+  after=$(tree)
+  if [[ $before != "$after" ]]; then
+    diff <(echo "$before") <(echo "$after") || true
+    echo "generated files were out of date: commit what changed (make docs)"
+    return 1
+  fi
+}
+
+# tree prints a sum of every file.
+tree() { files | xargs -0 -r sha256sum; }
+
+# cross: the program builds for other systems.
+step_cross() {
+  local target
+  for target in linux/arm64 darwin/arm64 windows/amd64; do
+    echo "$target"
+    CGO_ENABLED=0 GOOS=${target%/*} GOARCH=${target#*/} go build -o /dev/null ./cmd/...
+  done
+}
+
+step_lint() {
+  local lint
+  lint=$(tool golangci-lint)
+  "$lint" config verify
+  "$lint" run
+}
+
+# vulnerabilities needs the database of known ones, so it runs only where GOVULNDB says where that is.
+step_vulnerabilities() {
+  if [[ -z ${GOVULNDB:-} ]]; then
+    echo "!! govulncheck is left out: it needs the vulnerability database, and GOVULNDB, its address, is not set"
+    return
+  fi
+  "$(tool govulncheck)" -db "$GOVULNDB" ./...
+}
+
+# fuzz: each target briefly, seeds first.
+step_fuzz() { FUZZTIME=${FUZZTIME:-3s} scripts/fuzz.sh; }
+
+# unit: every package but the whole-program tests.
+step_unit() {
+  local cgo=1 race=(-race) packages
+  if ! command -v "${CC:-gcc}" >/dev/null; then
+    echo "!! no C compiler: the race detector is left out"
+    cgo=0 race=()
+  fi
+  packages=$(go list ./...)
+  mapfile -t packages < <(grep -v '/test/e2e' <<<"$packages")
+  CGO_ENABLED=$cgo go_test "${race[@]}" -shuffle=on -timeout 10m "${packages[@]}"
+}
+
+# e2e: whole-program tests; they build the binary themselves.
+step_e2e() { go_test -timeout 20m ./test/e2e/...; }
+
+# soak: the long whole-program tests, which `make test` leaves out.
+step_soak() {
+  if ! grep -rqs '^func TestSoak' test/e2e; then
+    echo "!! test/e2e has no TestSoak"
+    return 1
+  fi
+  GLASSRUNNER_SOAK=1 go_test -timeout 60m -run '^TestSoak' ./test/e2e/...
+}
+
+steps=("$@")
+[[ $# -gt 0 ]] || steps=("${all[@]}")
+for step in "${steps[@]}"; do
+  if ! declare -F "step_$step" >/dev/null; then
+    echo "test.sh: no step $step; there are: ${all[*]} soak" >&2
+    exit 2
+  fi
+done
+
+trap finish EXIT
+surroundings
+began=0
+previous=""
+for step in "${steps[@]}"; do
+  [[ -z $previous ]] || printf -- '-- %s: %s s\n' "$previous" $((SECONDS - began))
+  began=$SECONDS
+  previous=$step
+  printf '\n== %s (%s s so far)\n' "$step" "$SECONDS"
+  "step_$step"
+done
