@@ -96,9 +96,9 @@ func New(o Options) (*App, error) {
 		a.o.CertDir = config.DefaultCertDir()
 	}
 	a.board = board.New(board.Options{})
-	a.metrics = metrics.New(metrics.Options{
-		Board: a.board, SystemID: a.systemID, Build: metrics.Build(a.version),
-	})
+	facts := metrics.Build(a.version)
+	facts.Name = "gitlab-runner" // the label's constant, see docs/adr/0008
+	a.metrics = metrics.New(metrics.Options{Board: a.board, SystemID: a.systemID, Build: facts})
 	handler, err := a.handler(c)
 	if err != nil {
 		return nil, err
