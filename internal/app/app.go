@@ -19,6 +19,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/coordinator"
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/job"
+	"github.com/glassrunner/glassrunner/internal/joblog"
 	"github.com/glassrunner/glassrunner/internal/observe/board"
 	"github.com/glassrunner/glassrunner/internal/observe/logs"
 	"github.com/glassrunner/glassrunner/internal/observe/metrics"
@@ -41,6 +42,9 @@ type Options struct {
 	LogFormat string // the same
 	Color     bool
 
+	// Single runs this entry instead of those of a file.
+	Single *Single
+
 	// WatchInterval is how often the configuration file is looked at; 0: 1 s.
 	WatchInterval time.Duration
 }
@@ -60,6 +64,7 @@ type App struct {
 
 	journal    *recovery.Journal
 	transports *coordinator.Transports
+	buffers    *joblog.Buffers
 	scheduler  *scheduler.Scheduler
 
 	mu      sync.Mutex // guards the maps
@@ -72,6 +77,7 @@ type App struct {
 
 	aborted chan struct{}
 	abort   sync.Once
+	budget  *budget // of run-single
 }
 
 // ErrForced says that jobs were still running, or not yet reported, when
@@ -82,10 +88,10 @@ var ErrForced = errors.New("shutdown_timeout has passed")
 func New(o Options) (*App, error) {
 	a := &App{
 		o: o, version: version.Get(), level: new(slog.LevelVar),
-		transports: coordinator.NewTransports(), clients: map[clientKey]*coordinator.Client{},
+		transports: coordinator.NewTransports(), buffers: new(joblog.Buffers), clients: map[clientKey]*coordinator.Client{},
 		slots: map[job.Secret]*build.Slots{}, aborted: make(chan struct{}),
 	}
-	c, report, err := config.Load(o.ConfigPath, a.loading())
+	c, report, err := a.load()
 	if err != nil {
 		return nil, err
 	}
@@ -172,12 +178,15 @@ func (a *App) Run(ctx context.Context) (err error) {
 	defer wg.Wait()
 	defer stop()
 	wg.Go(func() { a.recover(helpers) })
-	wg.Go(func() { a.watch(helpers) })
-	wg.Go(func() { a.rotate(helpers) })
+	if a.o.Single == nil {
+		wg.Go(func() { a.watch(helpers) })
+		wg.Go(func() { a.rotate(helpers) })
+	}
 
 	a.setProcess(ctx, event.ProcessRunning)
+	defer a.budget.close()
 	ended := make(chan error, 1)
-	go func() { ended <- a.scheduler.Run(ctx, a.current.Load().plan(a.number)) }()
+	go func() { ended <- a.scheduler.Run(ctx, a.plan(a.current.Load())) }()
 	select {
 	case err := <-ended:
 		return err
@@ -216,7 +225,11 @@ func (a *App) setProcess(ctx context.Context, state string) {
 // Address is where the monitoring server listens, "" when it does not.
 func (a *App) Address() string { return a.admin.Addr() }
 
-// loading is how configuration files are read.
-func (a *App) loading() config.Options {
-	return config.Options{SkipListenAddress: a.o.ListenAddress != ""}
+// load reads the configuration: a file, or the one entry of run-single.
+func (a *App) load() (*config.Config, *config.Report, error) {
+	if a.o.Single != nil {
+		a.budget = newBudget(a.o.Single, func(why string) { a.Drain(why) })
+		return a.o.Single.config(), &config.Report{}, nil
+	}
+	return config.Load(a.o.ConfigPath, config.Options{SkipListenAddress: a.o.ListenAddress != ""})
 }

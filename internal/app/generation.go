@@ -117,7 +117,7 @@ func (a *App) buildOptions(c *config.Config, e *entry) *build.Options {
 		Journal: journal{a.journal, recovery.Coordinator{
 			URL: r.URL, TLSCAFile: r.TLSCAFile, TLSCertFile: r.TLSCertFile, TLSKeyFile: r.TLSKeyFile,
 		}},
-		OpenLog:    logFiles{a.bus, r.OutputLimit(), r.JobStatusInterval(), r.FinalUpdateRetryLimit()}.open,
+		OpenLog:    logFiles{a.bus, r.OutputLimit(), r.JobStatusInterval(), r.FinalUpdateRetryLimit(), a.buffers}.open,
 		Slots:      a.slotsOf(r.Token),
 		Flags:      flags(r),
 		QueueWatch: r.QueueThreshold,
@@ -168,8 +168,8 @@ func (a *App) slotsOf(token job.Secret) *build.Slots {
 }
 
 // plan is what the scheduler does with a generation.
-func (g *generation) plan(number int) scheduler.Config {
-	c := scheduler.Config{Concurrent: g.config.Concurrency(), CheckInterval: g.config.CheckInterval(), Generation: number}
+func (a *App) plan(g *generation) scheduler.Config {
+	c := scheduler.Config{Concurrent: g.config.Concurrency(), CheckInterval: g.config.CheckInterval(), Generation: a.number}
 	for _, e := range g.entries {
 		r := e.config
 		adaptive, set := r.FeatureFlags["FF_USE_ADAPTIVE_REQUEST_CONCURRENCY"]
@@ -180,6 +180,9 @@ func (g *generation) plan(number int) scheduler.Config {
 			UnhealthyLimit: r.UnhealthyLimit(), UnhealthyInterval: r.UnhealthyInterval(),
 			Request: e.request,
 		})
+		if last := &c.Entries[len(c.Entries)-1]; a.budget != nil {
+			last.Request = a.budget.around(last.Request)
+		}
 	}
 	return c
 }

@@ -2,9 +2,7 @@ package app
 
 import (
 	"context"
-	"errors"
 	"io"
-	"sync"
 	"time"
 
 	"github.com/glassrunner/glassrunner/internal/build"
@@ -39,6 +37,7 @@ type logFiles struct {
 	limit          int64
 	statusInterval time.Duration
 	finalRetries   int
+	buffers        *joblog.Buffers
 }
 
 func (l logFiles) open(path string, m *redact.Masker, timestamps bool, c build.Conn) (build.Log, error) {
@@ -55,22 +54,20 @@ type jobLog struct {
 	file *joblog.Log
 	sink joblog.Sink
 
-	once sync.Once
-	up   *joblog.Uploader
-	stop context.CancelFunc
-	done chan struct{}
+	up   *joblog.Uploader // nil before Start
+	done chan struct{}    // of its loop
 }
 
 func (l *jobLog) Stream(id byte, stderr bool) io.WriteCloser { return l.file.Stream(id, stderr) }
 
 func (l *jobLog) uploader(on func(job.Directive)) *joblog.Uploader {
 	return joblog.NewUploader(joblog.UploadOptions{
-		Log: l.file, Sink: l.sink, Bus: l.bus, StatusInterval: l.statusInterval, FinalRetries: l.finalRetries, On: on,
+		Log: l.file, Sink: l.sink, Bus: l.bus, StatusInterval: l.statusInterval, FinalRetries: l.finalRetries,
+		Buffers: l.buffers, On: on,
 	})
 }
 
 func (l *jobLog) Start(ctx context.Context, on func(job.Directive)) {
-	ctx, l.stop = context.WithCancel(ctx)
 	l.up, l.done = l.uploader(on), make(chan struct{})
 	go func() {
 		defer close(l.done)
@@ -78,26 +75,19 @@ func (l *jobLog) Start(ctx context.Context, on func(job.Directive)) {
 	}()
 }
 
-// halt ends the periodic upload and waits for it.
-func (l *jobLog) halt() {
-	l.once.Do(func() {
-		if l.stop != nil {
-			l.stop()
-			<-l.done
-		}
-	})
-}
-
 func (l *jobLog) Finish(ctx context.Context, u job.Update) error {
-	l.halt()
-	err := l.file.Close()
 	if l.up == nil {
-		l.up = l.uploader(func(job.Directive) {})
+		return l.uploader(nil).Finish(ctx, u)
 	}
-	return errors.Join(l.up.Finish(ctx, u), err)
+	err := l.up.Finish(ctx, u)
+	<-l.done
+	return err
 }
 
 func (l *jobLog) Close() error {
-	l.halt()
+	if l.up != nil {
+		l.up.Stop()
+		<-l.done
+	}
 	return l.file.Close()
 }

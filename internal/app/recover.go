@@ -2,7 +2,10 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"strings"
 
 	"github.com/glassrunner/glassrunner/internal/config"
 	"github.com/glassrunner/glassrunner/internal/coordinator"
@@ -34,7 +37,10 @@ func (a *App) reap(ctx context.Context, name string, c executor.Claim) (int, err
 	return d.Reap(ctx, c)
 }
 
-// deliver sends the rest of a job's log and reports it failed.
+// died is the last line of a log whose runner did not live to write one.
+const died = "\x1b[31;1mERROR: Job failed (system failure): the runner process ended while the job ran\x1b[0;m\n"
+
+// deliver sends the rest of a job's log and reports how the job ended.
 func (a *App) deliver(ctx context.Context, r recovery.Record, path string) (int64, error) {
 	client, err := coordinator.New(coordinator.Options{
 		URL: r.URL, SystemID: a.systemID, Runner: r.Runner, CertDir: a.o.CertDir,
@@ -49,12 +55,34 @@ func (a *App) deliver(ctx context.Context, r recovery.Record, path string) (int6
 	if err != nil {
 		return 0, fmt.Errorf("the job's log: %w", err)
 	}
-	defer func() { _ = log.Close() }() // read only
+	final := r.Final
+	if final == nil {
+		final = &job.Update{State: job.WireFailed, Reason: job.SystemFailure.Known(r.FailureReasons)}
+		if err := last(log); err != nil {
+			return 0, errors.Join(err, log.Close())
+		}
+	}
+	if err := log.Close(); err != nil {
+		return 0, err
+	}
 	up := joblog.NewUploader(joblog.UploadOptions{
 		Log: log, Sink: client.Job(r.Job, job.Secret(r.Token), r.DebugTrace), Bus: a.bus,
-		FinalRetries: 1, On: func(job.Directive) {},
+		FinalRetries: 1,
 	})
-	reason := job.SystemFailure.Known(r.FailureReasons)
-	err = up.Finish(ctx, job.Update{State: job.WireFailed, Reason: reason})
-	return log.Size(), err
+	err = up.Finish(ctx, *final)
+	return up.Delivered(), err
+}
+
+// last ends a log with the line that says why it ends, once.
+func last(log *joblog.Log) error {
+	tail := make([]byte, 2*len(died))
+	n, err := log.ReadAt(tail, max(log.Size()-int64(len(tail)), 0))
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if strings.HasSuffix(string(tail[:n]), died) {
+		return nil
+	}
+	_, err = io.WriteString(log.Stream(0, false), died)
+	return err
 }

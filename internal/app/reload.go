@@ -14,9 +14,12 @@ import (
 // Reload reads the configuration file and puts it in force. A file with
 // errors changes nothing.
 func (a *App) Reload(ctx context.Context) error {
+	if a.o.Single != nil {
+		return nil // there is no file
+	}
 	a.reload.Lock()
 	defer a.reload.Unlock()
-	c, report, err := config.Load(a.o.ConfigPath, a.loading())
+	c, report, err := a.load()
 	if err != nil {
 		a.bus.Emit(ctx, event.ConfigLoaded{Path: a.o.ConfigPath, Err: err})
 		return err
@@ -59,7 +62,7 @@ func (a *App) applyLocked(ctx context.Context, c *config.Config, r *config.Repor
 	}
 	a.forget(g)
 	if !first {
-		a.scheduler.Apply(g.plan(a.number))
+		a.scheduler.Apply(a.plan(g))
 		a.rebind(ctx, c)
 	}
 	return nil

@@ -81,6 +81,8 @@ type Entry interface {
 	LogPath() string
 	// Claim stores what must be ended if this process dies.
 	Claim(c executor.Claim) error
+	// Ended stores what is left to be told of the job.
+	Ended(u job.Update) error
 	// Done forgets the job: its coordinator has its final state.
 	Done() error
 }
@@ -223,8 +225,9 @@ func (b *Build) final(ctx context.Context, o job.Outcome) error {
 	if !o.OK() {
 		u = job.Update{State: job.WireFailed, Reason: o.Reason.Known(b.spec.Features.FailureReasons), ExitCode: o.ExitCode}
 	}
+	stored := b.entry.Ended(u)
 	if err := b.log.Finish(ctx, u); err != nil {
-		return err
+		return errors.Join(err, stored)
 	}
 	return b.entry.Done()
 }

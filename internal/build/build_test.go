@@ -91,7 +91,10 @@ func (l *memoryLog) plain() string {
 }
 
 // memoryJournal counts what is in it.
-type memoryJournal struct{ open, claims int }
+type memoryJournal struct {
+	open, claims int
+	ended        job.Update
+}
 
 func (j *memoryJournal) Begin(*job.Spec, job.Runner, bool) (build.Entry, error) {
 	j.open++
@@ -99,6 +102,7 @@ func (j *memoryJournal) Begin(*job.Spec, job.Runner, bool) (build.Entry, error) 
 }
 func (j *memoryJournal) LogPath() string            { return "" }
 func (j *memoryJournal) Claim(executor.Claim) error { j.claims++; return nil }
+func (j *memoryJournal) Ended(u job.Update) error   { j.ended = u; return nil }
 func (j *memoryJournal) Done() error                { j.open--; return nil }
 
 // place is an executor whose scripts are Go functions.
@@ -504,8 +508,8 @@ func TestUnsupportedJobsAreRefusedWithoutAcknowledgement(t *testing.T) {
 func TestAnUndeliveredOutcomeStaysInTheJournal(t *testing.T) {
 	b := newBench(t, func(b *bench) { b.log.fail = errors.New("given up") })
 	b.run(t.Context())
-	if f := fact[event.JobRemoved](b); !f.Lost || b.journal.open != 1 {
-		t.Errorf("got %+v, %d in the journal", f, b.journal.open)
+	if f := fact[event.JobRemoved](b); !f.Lost || b.journal.open != 1 || b.journal.ended.State != job.WireSuccess {
+		t.Errorf("got %+v, %+v in the journal", f, b.journal)
 	}
 }
 

@@ -9,15 +9,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"runtime/pprof"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/glassrunner/glassrunner/internal/config"
+	"github.com/glassrunner/glassrunner/internal/observe/logs"
 	"github.com/glassrunner/glassrunner/internal/version"
 )
 
@@ -30,21 +31,27 @@ type World struct {
 	Terminal bool
 	// Color reports whether Err may be coloured.
 	Color bool
+	// Width of the terminal in columns; 0 when it is not known.
+	Width int
 }
 
 // System is the process's own world.
 func System() World {
-	return World{
+	w := World{
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv,
 		Terminal: term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd())),
 		Color:    term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("NO_COLOR") == "",
 	}
+	if columns, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil {
+		w.Width = columns
+	}
+	return w
 }
 
 // Main runs the command that args name and returns the exit code: 0 when all
 // went well, 1 when something failed, 2 when the command line is wrong.
 func Main(args []string, w World) int {
-	c := &command{World: w}
+	c := &command{World: w, fromEnv: map[string]bool{}}
 	root := c.root()
 	root.SetArgs(args)
 	root.SetIn(w.In)
@@ -58,15 +65,15 @@ func Main(args []string, w World) int {
 	if err == nil {
 		return 0
 	}
-	var usage *usageError
-	code := 1
-	if errors.As(err, &usage) {
-		code = 2
-	}
+	err = asUsage(err)
 	if !errors.Is(err, errTold) {
-		fmt.Fprintln(w.Err, "glassrunner: "+err.Error())
+		fmt.Fprintln(w.Err, version.Name+": "+logs.Scrub(err.Error()))
 	}
-	return code
+	var usage *usageError
+	if errors.As(err, &usage) {
+		return 2
+	}
+	return 1
 }
 
 // errTold marks a failure that has been printed in full.
@@ -87,6 +94,10 @@ type command struct {
 	logFormat  string
 	cpuProfile string
 	profile    *os.File
+	// fromEnv are the flags that the environment gave their value.
+	fromEnv map[string]bool
+	// log is what commands other than run tell of what they do.
+	log *slog.Logger
 }
 
 func (c *command) root() *cobra.Command {
@@ -128,12 +139,38 @@ Run jobs:                   glassrunner run --listen-address localhost:9252`,
 	root.AddCommand(c.commands()...)
 	root.SetHelpCommandGroupID("look")
 	root.SetCompletionCommandGroupID("look")
+	root.SetUsageFunc(c.usage)
 	for _, sub := range root.Commands() {
+		sub.Flags().SortFlags = false
 		if sub.Args == nil {
 			sub.Args = noArgs
 		}
 	}
 	return root
+}
+
+// commands lists all commands.
+func (c *command) commands() []*cobra.Command {
+	return []*cobra.Command{
+		c.run(), c.runSingle(), c.demo(),
+		c.register(), c.verify(), c.unregister(), c.resetToken(),
+		c.list(), c.checkConfig(), c.versionCommand(),
+	}
+}
+
+// startLog makes the logger that commands tell people with. The settings of
+// the file are for run only, as in GitLab Runner.
+func (c *command) startLog() error {
+	level, err := logs.ParseLevel(c.logLevel)
+	if err != nil {
+		return &usageError{fmt.Errorf("--log-level: %w", err)}
+	}
+	h, err := logs.NewHandler(c.Err, c.logFormat, level, c.Color)
+	if err != nil {
+		return &usageError{fmt.Errorf("--log-format: %w", err)}
+	}
+	c.log = slog.New(logs.Scrubbing(h))
+	return nil
 }
 
 // noArgs refuses arguments in words that help: a boolean flag's value must be
@@ -149,14 +186,13 @@ func noArgs(cmd *cobra.Command, args []string) error {
 // envKey is the annotation that names a flag's environment variable.
 const envKey = "glassrunner_env"
 
-// env names the environment variables of flags and says so in their help.
+// env names the environment variables of flags; their help says so.
 func env(f *pflag.FlagSet, names map[string]string) {
 	for flag, name := range names {
 		fl := f.Lookup(flag)
 		if fl == nil || name == "" {
 			continue
 		}
-		fl.Usage = strings.TrimSuffix(fl.Usage, ".") + " [$" + name + "]"
 		if fl.Annotations == nil {
 			fl.Annotations = map[string][]string{}
 		}
@@ -177,6 +213,7 @@ func (c *command) prepare(cmd *cobra.Command) error {
 			if err := cmd.Flags().Set(f.Name, v); err != nil {
 				errs = append(errs, fmt.Errorf("environment variable %s: %w", names[0], err))
 			}
+			c.fromEnv[f.Name] = true
 		}
 	})
 	if err := errors.Join(errs...); err != nil {
@@ -184,6 +221,9 @@ func (c *command) prepare(cmd *cobra.Command) error {
 	}
 	if c.debug {
 		c.logLevel = "debug"
+	}
+	if err := c.startLog(); err != nil {
+		return err
 	}
 	if c.cpuProfile == "" {
 		return nil

@@ -32,10 +32,10 @@ func (c *command) list() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(c.Err, "Listing configured runners                          ConfigFile=%s\n", cfg.Path)
+			c.log.Info("Listing configured runners", "ConfigFile", cfg.Path)
 			for i := range cfg.Runners {
 				r := &cfg.Runners[i]
-				fmt.Fprintf(c.Err, "%-51s Executor=%s Token=%s URL=%s\n", r.Name, r.Executor, r.ShortToken(), r.URL)
+				c.log.Info(r.Name, "Executor", r.Executor, "Token", r.ShortToken(), "URL", shownURL(r.URL))
 			}
 			return nil
 		},
@@ -61,7 +61,9 @@ are no errors.`,
 			if report.Missing {
 				return fmt.Errorf("there is no %s", c.configPath)
 			}
-			config.Describe(c.Out, cfg, report)
+			if writeErr := config.Describe(c.Out, cfg, report); writeErr != nil {
+				return writeErr
+			}
 			if err != nil {
 				return errTold
 			}

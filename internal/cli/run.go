@@ -34,7 +34,10 @@ SIGHUP           reload the configuration, as does a change of the file`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.ConfigPath, o.LogOutput, o.Color = c.configPath, c.Err, c.Color
 			o.LogLevel, o.LogFormat = c.logLevel, c.logFormat
-			return c.serve(cmd.Context(), o, syslog)
+			if !syslog {
+				service = ""
+			}
+			return c.serve(cmd.Context(), o, service)
 		},
 	}
 	f := cmd.Flags()
@@ -47,10 +50,11 @@ SIGHUP           reload the configuration, as does a change of the file`,
 	return cmd
 }
 
-// serve runs an app and turns signals into what they ask for.
-func (c *command) serve(ctx context.Context, o app.Options, syslog bool) error {
-	if syslog {
-		w, err := systemLog("gitlab-runner")
+// serve runs an app and turns signals into what they ask for. It logs to the
+// system logger as well, under the name of a service unless that is empty.
+func (c *command) serve(ctx context.Context, o app.Options, service string) error {
+	if service != "" {
+		w, err := systemLog(service)
 		if err != nil {
 			return fmt.Errorf("--syslog: %w", err)
 		}
@@ -61,7 +65,7 @@ func (c *command) serve(ctx context.Context, o app.Options, syslog bool) error {
 		return err
 	}
 	// A container's memory limit is one for the garbage collector too.
-	if _, err := memlimit.SetGoMemLimitWithOpts(memlimit.WithProvider(memlimit.FromCgroup), memlimit.WithRatio(0.9)); err != nil {
+	if _, err := memlimit.Set(memlimit.WithProvider(memlimit.FromCgroup), memlimit.WithRatio(0.9)); err != nil {
 		a.Log().Debug("No memory limit is known", "error", err)
 	}
 	// A runner is idle most of the time: a small heap is worth more than a
@@ -72,8 +76,7 @@ func (c *command) serve(ctx context.Context, o app.Options, syslog bool) error {
 	defer signal.Stop(signals)
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()
-	forced := false
-	for {
+	for h := (handling{}); ; {
 		select {
 		case err := <-ended:
 			if errors.Is(err, app.ErrForced) {
@@ -82,20 +85,50 @@ func (c *command) serve(ctx context.Context, o app.Options, syslog bool) error {
 			}
 			return err
 		case s := <-signals:
-			switch {
-			case isReload(s):
+			switch h.next(s) {
+			case actReload:
 				// A failure is logged by the app, which goes on as it was.
 				_ = a.Reload(ctx)
-			case isGraceful(s) && !forced:
+			case actDrain:
 				a.Drain(s.String())
-			case forced:
+			case actAbort:
+				a.Abort(s.String())
+			case actExit:
 				a.Log().Error("Second signal: exiting at once; the next start reports jobs that have not been", "signal", s.String())
 				return errTold
-			default:
-				forced = true
-				a.Abort(s.String())
 			}
 		}
+	}
+}
+
+// action is what a signal makes run do.
+type action int
+
+const (
+	actReload action = iota
+	actDrain         // take no more jobs, let those that run end
+	actAbort         // interrupt those that run
+	actExit          // at once
+)
+
+// handling knows which signals came before.
+type handling struct{ draining, aborting bool }
+
+// next returns what a signal asks for.
+func (h *handling) next(s os.Signal) action {
+	switch {
+	case isReload(s):
+		return actReload
+	case h.aborting && isGraceful(s, true):
+		return actDrain // which changes nothing any more
+	case h.aborting:
+		return actExit
+	case isGraceful(s, h.draining):
+		h.draining = true
+		return actDrain
+	default:
+		h.aborting = true
+		return actAbort
 	}
 }
 

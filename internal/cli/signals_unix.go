@@ -15,7 +15,9 @@ func handled() []os.Signal {
 
 func isReload(s os.Signal) bool { return s == syscall.SIGHUP }
 
-func isGraceful(s os.Signal) bool { return s == syscall.SIGQUIT }
+// isGraceful tells signals that let running jobs end. On Unix these are the
+// same ones from first to last.
+func isGraceful(s os.Signal, _ bool) bool { return s == syscall.SIGQUIT }
 
 func systemLog(tag string) (io.Writer, error) {
 	return syslog.New(syslog.LOG_DAEMON|syslog.LOG_INFO, tag)

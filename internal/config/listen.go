@@ -183,8 +183,8 @@ func listenPort(addr, host, port string, lookup func(string) (int, error)) (int,
 		}
 		return n, nil
 	}
-	for _, c := range port {
-		if c > 0x7f || c <= ' ' {
+	for i, c := range port {
+		if c > 0x7f || c <= ' ' || i == 0 && (c == '+' || c == '-') {
 			return 0, addressError(addr, "the port is not a number or a service name", "")
 		}
 	}

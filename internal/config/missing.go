@@ -15,12 +15,12 @@ var notYet = []struct {
 	{"experimental.usage_logger", "the usage log", func(c *Config, _ *Runner) bool {
 		return c.Experimental != nil && c.Experimental.UsageLogger != nil && c.Experimental.UsageLogger.Enabled
 	}},
-	{"user", "running jobs as another user", func(c *Config, _ *Runner) bool { return c.User != "" }},
 	{"runners.proxy_exec", "running scripts through a helper", func(_ *Config, r *Runner) bool { return r != nil && r.ProxyExec }},
 	{"runners.step_runner_image", "the step runner", func(_ *Config, r *Runner) bool { return r != nil && r.StepRunnerImage != "" }},
 	{"runners.experimental.boot_verify", "the trial job at start", func(_ *Config, r *Runner) bool {
 		return r != nil && r.Experimental != nil && r.Experimental.BootVerify != nil && r.Experimental.BootVerify.Enabled
 	}},
+	{"runners.artifact", "uploading artifacts", func(_ *Config, r *Runner) bool { return r != nil && r.Artifact != nil }},
 	{"runners.referees", "the metrics referee", func(_ *Config, r *Runner) bool { return r != nil && r.Referees != nil && r.Referees.Metrics != nil }},
 	{"runners.cache", "a distributed cache (caches stay on this machine)", func(_ *Config, r *Runner) bool { return r != nil && r.Cache != nil && r.Cache.Type != "" }},
 }

@@ -92,7 +92,8 @@ func TestUpdateMatrix(t *testing.T) {
 					wantText(t, err, "PUT http://gitlab.test/api/v4/jobs/4711: ")
 				}
 				called := rec.last(t)
-				if called.Endpoint != "update_job" || called.Method != http.MethodPut || called.Path != "/api/v4/jobs/{id}" || called.Status != got.Status {
+				if told := [3]string{called.Endpoint, called.Method, called.Path}; called.Status != got.Status ||
+					told != [3]string{"update_job", "put", "/api/v4/jobs/{id}"} {
 					t.Errorf("event: %+v", called)
 				}
 			})
@@ -143,7 +144,8 @@ func TestAppendMatrix(t *testing.T) {
 				}
 				noSecret(t, err)
 				called := rec.last(t)
-				if called.Endpoint != "patch_trace" || called.Method != http.MethodPatch || called.Path != "/api/v4/jobs/{id}/trace" || called.Status != got.Status {
+				if told := [3]string{called.Endpoint, called.Method, called.Path}; called.Status != got.Status ||
+					told != [3]string{"patch_trace", "patch", "/api/v4/jobs/{id}/trace"} {
 					t.Errorf("event: %+v", called)
 				}
 			})

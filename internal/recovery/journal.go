@@ -47,6 +47,9 @@ type Record struct {
 	Timestamps     bool      `json:"timestamps"`                // how the log's lines begin
 	DebugTrace     bool      `json:"debug_trace"`
 	Started        time.Time `json:"started"`
+	// Final is what is left to be told of a job that has ended; nil: its
+	// process died before the job's end.
+	Final *job.Update `json:"final,omitempty"`
 }
 
 // Coordinator says where to report.
@@ -149,6 +152,13 @@ func (e *Entry) Claim(c executor.Claim) error {
 	}
 	_, err = f.Write(append(line, '\n'))
 	return errors.Join(err, f.Close())
+}
+
+// Ended stores how the job ended, so that a later process can tell it if this
+// one does not get to it.
+func (e *Entry) Ended(u job.Update) error {
+	e.Record.Final = &u
+	return e.store()
 }
 
 // Claims are what the job had started.

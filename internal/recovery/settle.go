@@ -9,7 +9,6 @@ import (
 
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/executor"
-	"github.com/glassrunner/glassrunner/internal/job"
 )
 
 // Settler ends and reports jobs of processes that are no more.
@@ -17,8 +16,9 @@ type Settler struct {
 	Bus *event.Bus
 	// Reap ends what a claim names, through the driver of that name.
 	Reap func(ctx context.Context, driver string, c executor.Claim) (ended int, err error)
-	// Deliver sends the rest of the log at path and reports the job failed.
-	// It returns how much of the log had not been sent.
+	// Deliver sends the rest of the log at path and reports how the job
+	// ended, which is failed unless the record says otherwise. It returns how
+	// much of the log had not been sent.
 	Deliver func(ctx context.Context, r Record, logPath string) (unsent int64, err error)
 	// First and Most bound the time between two tries; 0: 1 s and 1 min.
 	First, Most time.Duration
@@ -73,7 +73,7 @@ func (s *Settler) settle(ctx context.Context, e *Entry) {
 	}
 }
 
-// once ends what runs and, only when nothing runs any more, reports.
+// once ends what runs and reports. The job is forgotten when both are done.
 func (s *Settler) once(ctx context.Context, e *Entry) (ended int, unsent int64, err error) {
 	var errs []error
 	for _, c := range e.Claims() {
@@ -92,6 +92,3 @@ func (s *Settler) once(ctx context.Context, e *Entry) (ended int, unsent int64, 
 	}
 	return ended, unsent, e.Done()
 }
-
-// Reason is what a job is reported as when its runner died.
-const Reason = job.SystemFailure

@@ -94,8 +94,8 @@ func New(r Rules) *Masker {
 // original returns how much of p is certainly read as it was written: later
 // filters also see what earlier ones put in place of a secret.
 func original(p string) int {
-	if i := strings.IndexByte(p, Mask[0]); i > 0 {
-		return i
+	if i := strings.IndexByte(p[1:], Mask[0]); i >= 0 {
+		return i + 1
 	}
 	return len(p)
 }

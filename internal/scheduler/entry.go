@@ -99,8 +99,7 @@ func (e *entry) earn(refused bool) {
 		return
 	}
 	e.hot = true
-	// More credits than request slots could never be spent together.
-	e.credits = min(e.credits+1, e.RequestConcurrency)
+	e.credits++
 }
 
 // cool makes the entry wait for its next turn.

@@ -213,10 +213,10 @@ func TestReloadShrinksIdleSlotsAtOnce(t *testing.T) {
 		after(time.Second)
 		w.Apply(config(1, e))
 		synctest.Wait()
+		w.finish(t) // the ends of a drain are not told
 		if d := cmp.Diff([]event.SlotsChanged{{Slots: 10, Started: 10}, {Slots: 3, Stopped: 7}}, facts[event.SlotsChanged](w.tape, "")); d != "" {
 			t.Errorf("SlotsChanged (-want +got):\n%s", d)
 		}
-		w.finish(t)
 	})
 }
 
@@ -264,14 +264,18 @@ func TestReloadKeepsThePace(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQueue(0, 0)
 		e := entry("a", q)
-		w := start(t, config(1, e))
+		two := config(1, e, entry("b", newQueue(0, 0)))
+		w := start(t, two)
 		for range 30 {
 			after(500 * time.Millisecond)
-			w.Apply(config(1, e))
+			w.Apply(two)
 		}
 		synctest.Wait()
 		if n := len(q.requests()); n != 6 {
 			t.Errorf("%d requests in 15 s of reloads, want 6", n)
+		}
+		if n := len(facts[event.Fed](w.tape, "a")); n != 6 {
+			t.Errorf("%d feeds in 15 s of reloads, want 6", n)
 		}
 		// A shorter interval counts from the last request.
 		c := config(1, e)

@@ -69,7 +69,6 @@ func (l *loop) apply(c Config) {
 			e.due = e.started.Add(l.interval)
 		}
 		e.Entry, e.id = normalized(conf), id
-		e.credits = min(e.credits, e.RequestConcurrency)
 		if e.StrictInterval {
 			e.cool()
 		}
@@ -114,7 +113,13 @@ func (l *loop) step() time.Time {
 	if l.draining {
 		return time.Time{}
 	}
+	l.startAll()
 	l.giveTurn()
+	l.startAll()
+	return l.next()
+}
+
+func (l *loop) startAll() {
 	for l.free() > 0 {
 		e := l.pick()
 		if e == nil {
@@ -122,13 +127,13 @@ func (l *loop) step() time.Time {
 		}
 		l.start(e)
 	}
-	return l.next()
 }
 
-// canTurn: a second turn replaces one that could not be used, but not while
-// there is no place at all: then all turns wait (and so do their counters).
+// canTurn: a turn that meets the entry's own bounds is replaced by the next
+// one. A turn that only waits for a place, or for its distance, stays the
+// same (and is counted once), unless the entry lost the right to use it.
 func (l *loop) canTurn(e *entry) bool {
-	return !e.waiting || l.free() > 0
+	return !e.waiting || !e.Valid || e.disabled() || l.free() > 0 && (e.limited() || e.saturated())
 }
 
 // giveTurn gives at most one entry its turn, the one that is due longest.
@@ -179,7 +184,7 @@ func (l *loop) opens(e *entry) time.Time {
 		return time.Time{}
 	}
 	at := l.askAt
-	if own := e.started.Add(l.interval); own.After(at) && (!e.hot || e.RequestConcurrency == 1) {
+	if own := e.started.Add(l.interval); own.After(at) && !e.hot {
 		at = own
 	}
 	return at

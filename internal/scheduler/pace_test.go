@@ -139,6 +139,13 @@ func TestNoAnswerMakesAHotLoop(t *testing.T) {
 			work: func(context.Context) scheduler.TaskResult { return scheduler.SystemFailed },
 		},
 		{
+			name: "runner breaks slowly", answer: always(scheduler.Result{Kind: scheduler.Job}), limit: turns + 16,
+			work: func(context.Context) scheduler.TaskResult {
+				<-time.After(50 * time.Millisecond)
+				return scheduler.SystemFailed
+			},
+		},
+		{
 			name: "tasks panic", answer: always(scheduler.Result{Kind: scheduler.Job}), limit: turns + 10,
 			work: func(context.Context) scheduler.TaskResult { panic("x") },
 		},
@@ -266,17 +273,85 @@ func TestHeldRequestDoesNotStarveABusyQueue(t *testing.T) {
 	})
 }
 
-func TestFailureBacksOffFromTheAnswer(t *testing.T) {
+func TestTroubleBacksOffFromTheAnswer(t *testing.T) {
+	for _, kind := range []scheduler.Kind{scheduler.RequestFailed, scheduler.Forbidden, scheduler.ClientError, scheduler.NoCapacity} {
+		bubble(t, func(t *testing.T) {
+			q := newQueue(0, 0)
+			q.latency = 10 * time.Second
+			q.answer = func(int) (scheduler.Result, bool) { return scheduler.Result{Kind: kind}, true }
+			w := start(t, config(1, entry("a", q)))
+			after(27 * time.Second)
+			want := []asked{{at: 0}, {at: 13 * time.Second}, {at: 26 * time.Second}}
+			if d := cmp.Diff(want, q.requests(), cmp.AllowUnexported(asked{})); d != "" {
+				t.Errorf("kind %d: requests (-want +got):\n%s", kind, d)
+			}
+			w.finish(t)
+		})
+	}
+}
+
+// A held request that ends without a job is followed at once when its turn
+// has come meanwhile: the queue is watched without gaps.
+func TestHeldRequestIsRenewedAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQueue(0, 0)
-		q.latency = 10 * time.Second
-		q.answer = func(int) (scheduler.Result, bool) { return scheduler.Result{Kind: scheduler.RequestFailed}, true }
+		q.hold = 50 * time.Second
 		w := start(t, config(1, entry("a", q)))
-		after(27 * time.Second)
-		want := []asked{{at: 0}, {at: 13 * time.Second}, {at: 26 * time.Second}}
+		after(120 * time.Second)
+		want := []asked{{at: 0}, {at: 50 * time.Second}, {at: 100 * time.Second}}
 		if d := cmp.Diff(want, q.requests(), cmp.AllowUnexported(asked{})); d != "" {
 			t.Errorf("requests (-want +got):\n%s", d)
 		}
 		w.finish(t)
+	})
+}
+
+// Turns that waited for room are still spaced when it comes all at once, and
+// each was fed once.
+func TestTurnsThatWaitedKeepTheirDistance(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		busy, b, c := newQueue(4, 10*time.Second), newQueue(0, 0), newQueue(0, 0)
+		w := start(t, config(4, entry("busy", busy), entry("b", b), entry("c", c)))
+		after(12900 * time.Millisecond)
+		for _, x := range []struct {
+			name string
+			q    *queue
+			want []asked
+		}{
+			{"b", b, []asked{{at: 10 * time.Second}}},
+			{"c", c, []asked{{at: 11 * time.Second}}},
+		} {
+			if d := cmp.Diff(x.want, x.q.requests(), cmp.Comparer(func(a, b asked) bool { return a.at == b.at })); d != "" {
+				t.Errorf("%s: requests (-want +got):\n%s", x.name, d)
+			}
+		}
+		for _, name := range []string{"b", "c"} {
+			if n := len(facts[event.Fed](w.tape, name)); n != 1 {
+				t.Errorf("%d feeds of %s in 12.9 s, want 1", n, name)
+			}
+		}
+		after(200 * time.Millisecond)
+		if n := len(facts[event.Fed](w.tape, "b")); n != 2 {
+			t.Errorf("%d feeds of b in 13.1 s, want 2", n)
+		}
+		w.finish(t)
+	})
+}
+
+// With request_concurrency, turns add requests to a queue that has jobs.
+func TestSlowCoordinatorIsAskedInParallel(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQueue(-1, time.Hour)
+		q.latency = time.Second
+		e := entry("a", q)
+		e.RequestConcurrency = 4
+		w := start(t, config(1000, e))
+		after(30500 * time.Millisecond)
+		// One chain of requests from the start, one more at 3, 6 and 9 s.
+		if st := w.Status(); st.Requests != 4 || st.Running != 30+27+24+21 {
+			t.Errorf("%d requests and %d jobs, want 4 and 102", st.Requests, st.Running)
+		}
+		w.Abort("test", nil)
+		w.wait(t)
 	})
 }

@@ -264,6 +264,37 @@ func TestHealthIsSharedByToken(t *testing.T) {
 	})
 }
 
+// A turn that waits when its token is refused is not waited for.
+func TestWaitingTurnOfADisabledEntry(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q, other := newQueue(0, 0), newQueue(0, 0)
+		q.latency = 10 * time.Second
+		q.answer = script(scheduler.Result{Kind: scheduler.Forbidden})
+		a, b := entry("a", q), entry("b", other)
+		b.Key = a.Key
+		a.UnhealthyLimit, b.UnhealthyLimit = 1, 1
+		b.UnhealthyInterval = time.Minute
+		w := start(t, config(4, a, b))
+		after(30 * time.Second)
+		if n := len(facts[event.FeedSkipped](w.tape, "b")); n != 7 {
+			t.Errorf("b lost %d turns, want 7", n)
+		}
+		after(33 * time.Second)
+		if n := len(other.requests()); n != 1 {
+			t.Errorf("b asked %d times after its interval, want 1", n)
+		}
+		// Without its token, the same.
+		b.Valid = false
+		w.Apply(config(4, a, b))
+		before := len(facts[event.FeedSkipped](w.tape, "b"))
+		after(30 * time.Second)
+		if n := len(facts[event.FeedSkipped](w.tape, "b")) - before; n < 9 {
+			t.Errorf("b lost %d turns without a token, want 10", n)
+		}
+		w.finish(t)
+	})
+}
+
 func TestTurnFacts(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQueue(0, 0)

@@ -59,6 +59,7 @@ func (w *writer) op(o Op) {
 		}
 	case OpTouch:
 		w.line("[ -e ", p, " ] || (umask 077 && : >", p, ")")
+	case OpRemove: // ops has it
 	case OpSweep:
 		var names []string
 		for _, n := range o.Names {

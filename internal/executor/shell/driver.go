@@ -54,6 +54,7 @@ type Driver struct {
 	hostname string
 	cgroups  string // directory for the jobs' groups, "" when there is none
 	buffers  sync.Pool
+	found    sync.Map // programs by name: where they are
 }
 
 // owner is whose the job's files are.
@@ -181,19 +182,32 @@ func stage(r executor.Request, s string) {
 	}
 }
 
+// look finds a program; what was found once is not looked for again.
+func (d *Driver) look(name string) (string, error) {
+	if path, ok := d.found.Load(name); ok {
+		return path.(string), nil
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "", err
+	}
+	d.found.Store(name, path)
+	return path, nil
+}
+
 // command is the command line of a shell that reads its script from the
 // standard input.
 func (d *Driver) command(name string) ([]string, error) {
 	switch name {
 	case "bash", "sh":
 		if d.owner != nil && runtime.GOOS == "linux" {
-			su, err := exec.LookPath("su")
+			su, err := d.look("su")
 			if err != nil {
 				return nil, fmt.Errorf("jobs run as user %s: %w", d.o.User, err)
 			}
 			return []string{su, "-s", "/bin/" + name, d.o.User, "-c", name + " -l"}, nil
 		}
-		path, err := exec.LookPath(name)
+		path, err := d.look(name)
 		if err != nil {
 			return nil, fmt.Errorf("the shell is not installed: %w", err)
 		}
@@ -202,7 +216,7 @@ func (d *Driver) command(name string) ([]string, error) {
 		if d.owner != nil {
 			return nil, fmt.Errorf("%s cannot run jobs as another user", name)
 		}
-		path, err := exec.LookPath(name)
+		path, err := d.look(name)
 		if err != nil {
 			return nil, fmt.Errorf("the shell is not installed: %w", err)
 		}

@@ -47,6 +47,18 @@ func (e *env) Run(ctx context.Context, c executor.Command) error {
 	if len(c.Script) == 0 {
 		return nil
 	}
+	err := e.attempt(ctx, c)
+	if errors.Is(err, errStillborn) { // once: the tree does without its group now
+		err = e.attempt(ctx, c)
+	}
+	return err
+}
+
+// errStillborn says that the kernel ended a process before it was the shell.
+var errStillborn = errors.New("the shell was killed before it began")
+
+// attempt runs the script of c.
+func (e *env) attempt(ctx context.Context, c executor.Command) error {
 	stdin, err := anonymous(c.Script)
 	if err != nil {
 		return fmt.Errorf("keeping the script: %w", err)
@@ -116,7 +128,7 @@ func (e *env) stop(p *process, exited <-chan struct{}, grace time.Duration) erro
 	e.tree.terminate(p)
 	late := time.NewTimer(grace)
 	defer late.Stop()
-	look := time.NewTicker(20 * time.Millisecond)
+	look := time.NewTicker(50 * time.Millisecond)
 	defer look.Stop()
 	gone := exited
 	for polite := true; polite; {
@@ -126,6 +138,7 @@ func (e *env) stop(p *process, exited <-chan struct{}, grace time.Duration) erro
 			polite = e.tree.alive(p)
 		case <-look.C:
 			polite = gone != nil || e.tree.alive(p)
+			e.tree.remind()
 		case <-late.C:
 			polite = false
 		}

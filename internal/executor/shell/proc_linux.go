@@ -61,6 +61,42 @@ func parseStat(pid int, text string) (member, bool) {
 	return m, errors.Join(errs[:]...) == nil
 }
 
+// commOf is the name of the program that a process runs or ran.
+func commOf(pid int) string {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm")
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+// termIsFatal reports whether SIGTERM ends the process by itself: it is
+// neither caught nor ignored nor blocked.
+func (m member) termIsFatal() bool {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(m.pid) + "/status")
+	if err != nil {
+		return false
+	}
+	return termFatal(string(text))
+}
+
+// termFatal reads that from /proc/PID/status.
+func termFatal(status string) bool {
+	masks := 0
+	for line := range strings.Lines(status) {
+		name, value, _ := strings.Cut(line, ":")
+		switch name {
+		case "SigBlk", "SigIgn", "SigCgt":
+			mask, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+			if err != nil || mask&(1<<(unix.SIGTERM-1)) != 0 {
+				return false
+			}
+			masks++
+		}
+	}
+	return masks == 3
+}
+
 // processes reads all processes of the machine.
 func processes() map[int]member {
 	dir, err := os.Open("/proc")

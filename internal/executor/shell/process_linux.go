@@ -42,9 +42,16 @@ func (t *tree) reap(p *process) (status, err error) {
 	if p.end != nil {
 		_ = p.end.Close() // it was only watched
 	}
+	// What is left of a process still has its last program's name.
+	name := commOf(p.pid)
 	s, err := p.p.Wait()
 	if err != nil {
 		return nil, err
+	}
+	if signalOf(s) == int(syscall.SIGKILL) && t.group != "" && !t.outside && name != "" && name == commOf(os.Getpid()) {
+		// The group was killed before, maybe by another, see kill.
+		t.outside, t.scan = true, true
+		return nil, errStillborn
 	}
 	return result(s), nil
 }

@@ -30,7 +30,9 @@ const (
 type tree struct {
 	mark  string
 	group string // directory of the job's control group, "" when it has none
-	since uint64 // nothing of the job started earlier, in ticks since boot
+	// outside: shells are not started in the group.
+	outside bool
+	since   uint64 // nothing of the job started earlier, in ticks since boot
 	// scan looks through all processes: the group alone does not have them.
 	scan bool
 	// leaders are the shells started so far, by number, with their starts.
@@ -63,7 +65,7 @@ func (t *tree) start(argv []string, dir string, environ []string, files []*os.Fi
 		Sys:   &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd},
 	}
 	var group *os.File
-	if t.group != "" {
+	if t.group != "" && !t.outside {
 		var err error
 		if group, err = os.Open(t.group); err != nil {
 			return nil, err
@@ -75,7 +77,7 @@ func (t *tree) start(argv []string, dir string, environ []string, files []*os.Fi
 		// An old kernel, or one that lets nobody in: the group stays empty.
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = false, 0
 		if p, err = os.StartProcess(argv[0], argv, attr); err == nil {
-			t.scan = true
+			t.outside, t.scan = true, true
 		}
 	}
 	closeAll(group)
@@ -110,6 +112,17 @@ func (t *tree) terminate(p *process) {
 	}
 }
 
+// remind repeats the polite signal for processes that cannot have had it: it
+// would have ended them. A shell that forks loses a signal to the child that
+// is about to become a program.
+func (t *tree) remind() {
+	for _, m := range t.members() {
+		if m.termIsFatal() {
+			m.signal(syscall.SIGTERM)
+		}
+	}
+}
+
 // alive reports whether any process of the job is left.
 func (t *tree) alive(*process) bool {
 	if t.group != "" && t.populated() {
@@ -120,7 +133,24 @@ func (t *tree) alive(*process) bool {
 
 // kill ends all processes of the job and waits until none is left. It returns
 // how many there were.
-func (t *tree) kill(ctx context.Context, _ *process) (int, error) {
+func (t *tree) kill(ctx context.Context, p *process) (int, error) {
+	n, err := t.killAll(ctx)
+	if err != nil || n == 0 || p == nil || t.group == "" {
+		return n, err
+	}
+	// More phases follow. Linux kills what is started into a group that was
+	// killed before, so they need another.
+	err = removeGroup(t.group)
+	if err == nil {
+		err = os.Mkdir(t.group, 0o755)
+	}
+	if err != nil {
+		t.outside, t.scan = true, true
+	}
+	return n, nil
+}
+
+func (t *tree) killAll(ctx context.Context) (int, error) {
 	killed := map[member]bool{}
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		if !t.alive(nil) {

@@ -65,6 +65,8 @@ func (t *tree) reap(p *process) (status, err error) {
 
 func (t *tree) terminate(p *process) { terminate(p) }
 
+func (t *tree) remind() {}
+
 func (t *tree) alive(p *process) bool {
 	if p != nil {
 		select {

@@ -89,7 +89,7 @@ var (
 	tokens = regexp.MustCompile(`\b(?:(?:glpat|glrt|glrtr|glcbt|gldt|glptt|glft|glimt|glagent|glwt|glsoat|glffct|gloas|glsat)-[0-9A-Za-z_.=-]{4,}|GR1348941[0-9A-Za-z_-]{4,})`)
 	// The user name goes as well: it can be a token.
 	credentials = regexp.MustCompile(`://[^/?#\s"'@]*(?:@[^/?#\s"'@]*)*@`)
-	named       = regexp.MustCompile(`(?i)((?:private|job|runner|access|registration|authentication)[-_]token["']?\s*[=:]\s*["']?)[^\s&"',;}\]]+`)
+	named       = regexp.MustCompile(`(?i)((?:private|job|runner|access|registration|authentication)[-_]token["']?\s*[=:]\s*["']?)[^\s&"',;}]+`)
 )
 
 // Scrub returns s with what looks like a GitLab token, like credentials in a

@@ -1,0 +1,57 @@
+notice "\x1b[0;33mWARNING: GIT_STRATEGY: want clone, fetch, none or empty, found \"cl\\x1b[0mone\"; taking clone\x1b[0;m"
+notice "\x1b[0;33mWARNING: GIT_CHECKOUT: want true or false, found \"perhaps\"; taking true\x1b[0;m"
+mkdir /builds/group/project.tmp
+write /builds/group/project.tmp/KUBECONFIG
+    secret: 1
+touch /builds/group/project.tmp/gitlab_runner_env
+write /builds/group/project.tmp/.gitlab-runner.ext.conf
+    [url "https://gitlab-ci-token:TOKEN-0123456789@gitlab.example.com/group/project.git"]
+    	insteadOf = "https://gitlab.example.com/group/project.git"
+    [url "https://gitlab-ci-token:TOKEN-0123456789@gitlab.example.com/"]
+    	insteadOf = "https://gitlab.example.com/"
+remove /builds/group/project.tmp/git-template
+mkdir /builds/group/project.tmp/git-template
+write /builds/group/project.tmp/git-template/config
+    [init]
+    	defaultBranch = "none"
+    [fetch]
+    	recurseSubmodules = "false"
+    [credential]
+    	interactive = "never"
+    [gc]
+    	autoDetach = "false"
+    [include]
+    	path = "/builds/group/project.tmp/.gitlab-runner.ext.conf"
+remove /builds/group/project
+text
+export CI_PROJECT_DIR=/builds/group/project
+export NAME='it'\''s a $name
+with "quotes"'
+export KUBECONFIG=/builds/group/project.tmp/KUBECONFIG
+export CI_PROJECT_PATH=group/project
+export GIT_STRATEGY='cl␛[0mone'
+export GIT_CHECKOUT=perhaps
+export GIT_LFS_SKIP_SMUDGE=true
+export GIT_CLEAN_FLAGS=none
+export GITLAB_ENV=/builds/group/project.tmp/gitlab_runner_env
+if [ -s "$GITLAB_ENV" ]; then while IFS= read -r glr || [ -n "$glr" ]; do case ${glr%%=*} in "$glr"|''|[0123456789]*|*[!ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_]*|BASHOPTS|BASH_VERSINFO|EUID|OPTIND|PPID|SHELLOPTS|UID) ;; *) export "$glr" ;; esac; done <"$GITLAB_ENV"; unset glr; fi
+export GIT_TERMINAL_PROMPT=0
+export GCM_INTERACTIVE=Never
+export GLR_EXT_GIT_CONFIG_PATH=/builds/group/project.tmp/.gitlab-runner.ext.conf
+printf '%s\n' '␛[32;1mFetching changes with git depth set to 20...␛[0;m'
+git -c init.defaultBranch=none init /builds/group/project --template /builds/group/project.tmp/git-template
+cd /builds/group/project
+if git remote add origin 'https://gitlab.example.com/group/project.git' >/dev/null 2>&1; then
+printf '%s\n' '␛[32;1mCreated fresh repository.␛[0;m'
+else
+git remote set-url origin 'https://gitlab.example.com/group/project.git'
+git config --replace-all include.path "$GLR_EXT_GIT_CONFIG_PATH"
+fi
+git -c 'http.userAgent=glassrunner 1.0.0 linux/amd64' fetch origin --no-recurse-submodules '+refs/pipelines/990:refs/pipelines/990' '+refs/heads/main:refs/remotes/origin/main' --depth 20 --prune --quiet
+printf '%s\n' '␛[32;1mChecking out 8f1c1c9f as detached HEAD (ref is main)...␛[0;m'
+git -c submodule.recurse=false checkout -f -q 8f1c1c9f0e6d7a5b4c3d2e1f0a9b8c7d6e5f4a3b
+printf '%s\n' '␛[32;1mSkipping Git submodules setup␛[0;m'
+printf '%s' 'url=https://gitlab.example.com
+username=gitlab-ci-token
+
+' | git credential reject >/dev/null 2>&1 || :
