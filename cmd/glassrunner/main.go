@@ -4,6 +4,7 @@ package main
 
 import (
 	"os"
+	_ "time/tzdata" // for timezone keys on machines without a time zone database
 
 	"github.com/glassrunner/glassrunner/internal/cli"
 )

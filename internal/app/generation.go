@@ -15,6 +15,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/job"
 	"github.com/glassrunner/glassrunner/internal/recovery"
 	"github.com/glassrunner/glassrunner/internal/scheduler"
+	"github.com/glassrunner/glassrunner/internal/version"
 )
 
 // generation is one configuration with everything that was built from it.
@@ -68,23 +69,13 @@ func (a *App) entry(c *config.Config, r *config.Runner) *entry {
 		e.broken = err
 		return e
 	}
-	e.build = a.buildOptions(c, e)
+	e.build = a.buildOptions(e)
 	return e
 }
 
 func (a *App) client(c *config.Config, e *entry, log *slog.Logger) (*coordinator.Client, error) {
-	r, t := e.config, e.driver.Traits()
-	shell := r.Shell
-	if shell == "" {
-		shell = t.Shell
-	}
-	info := coordinator.Info{
-		Version: a.version, Executor: r.Executor, Shell: shell, Labels: c.MergedLabels(r),
-		Features: append(shellFeatures(), t.Features...),
-	}
-	if r.Docker != nil {
-		info.GPUs = r.Docker.GPUs
-	}
+	r := e.config
+	info := infoOf(a.version, c, r, e.driver.Traits())
 	key := clientKey{r.URL, r.TLSCAFile, r.TLSCertFile, r.TLSKeyFile, r.Token, fmt.Sprint(info, c.ConnectionMaxAge())}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -104,13 +95,38 @@ func (a *App) client(c *config.Config, e *entry, log *slog.Logger) (*coordinator
 	return client, nil
 }
 
+// Info is what a runner entry tells a coordinator of itself. GitLab keeps what
+// it hears first for most of an hour, so every command has to say the same.
+func Info(c *config.Config, r *config.Runner) coordinator.Info {
+	var t executor.Traits
+	// What cannot run has nothing to add.
+	if d, err := driver(c, r, Options{}, slog.New(slog.DiscardHandler)); err == nil {
+		t = d.Traits()
+	}
+	return infoOf(version.Get(), c, r, t)
+}
+
+func infoOf(v version.Info, c *config.Config, r *config.Runner, t executor.Traits) coordinator.Info {
+	i := coordinator.Info{
+		Version: v, Executor: r.Executor, Shell: r.Shell, Labels: c.MergedLabels(r),
+		Features: append(shellFeatures(), t.Features...),
+	}
+	if i.Shell == "" {
+		i.Shell = t.Shell
+	}
+	if r.Docker != nil {
+		i.GPUs = r.Docker.GPUs
+	}
+	return i
+}
+
 // shellFeatures are what a runner that generates shell scripts can do. What a
 // later executor or helper adds to them, its driver's traits say.
 func shellFeatures() []string {
 	return []string{"refspecs", "masking", "raw_variables", "multi_build_steps", "return_exit_code"}
 }
 
-func (a *App) buildOptions(c *config.Config, e *entry) *build.Options {
+func (a *App) buildOptions(e *entry) *build.Options {
 	r := e.config
 	o := &build.Options{
 		Runner: e.runner, URL: r.URL, CloneURL: r.CloneURL, Version: a.version, Driver: e.driver, Bus: a.bus,
@@ -220,8 +236,7 @@ func (e *entry) request(ctx context.Context, ask scheduler.Ask) (scheduler.Task,
 	case coordinator.PollJob:
 		return e.accept(ctx, spec, res)
 	}
-	var bad *coordinator.BadJobError
-	if errors.As(err, &bad) {
+	if bad, ok := errors.AsType[*coordinator.BadJobError](err); ok {
 		e.failBad(ctx, bad)
 	}
 	if ctx.Err() == nil {

@@ -22,7 +22,7 @@ type journal struct {
 func (j journal) Begin(s *job.Spec, r job.Runner, timestamps bool) (build.Entry, error) {
 	debug, _ := s.Variables.Bool("CI_DEBUG_TRACE", false)
 	e, err := j.j.Begin(recovery.Record{
-		Job: s.ID, Token: s.Token.Reveal(), Runner: r, Coordinator: j.at,
+		Job: s.ID, Token: s.Token.Reveal(), Runner: r, At: j.at,
 		FailureReasons: s.Features.FailureReasons, Timestamps: timestamps, DebugTrace: debug, Started: time.Now().UTC(),
 	})
 	if err != nil {

@@ -43,8 +43,8 @@ const died = "\x1b[31;1mERROR: Job failed (system failure): the runner process e
 // deliver sends the rest of a job's log and reports how the job ended.
 func (a *App) deliver(ctx context.Context, r recovery.Record, path string) (int64, error) {
 	client, err := coordinator.New(coordinator.Options{
-		URL: r.URL, SystemID: a.systemID, Runner: r.Runner, CertDir: a.o.CertDir,
-		TLSCAFile: r.TLSCAFile, TLSCertFile: r.TLSCertFile, TLSKeyFile: r.TLSKeyFile,
+		URL: r.At.URL, SystemID: a.systemID, Runner: r.Runner, CertDir: a.o.CertDir,
+		TLSCAFile: r.At.TLSCAFile, TLSCertFile: r.At.TLSCertFile, TLSKeyFile: r.At.TLSKeyFile,
 		Info: coordinator.Info{Version: a.version, Executor: r.Runner.Executor, Features: shellFeatures()},
 		Bus:  a.bus, Log: a.log, Transports: a.transports,
 	})

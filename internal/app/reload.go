@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -137,13 +136,16 @@ func (a *App) rotateOne(ctx context.Context, e *entry) {
 	}
 	// The old token is worthless from here on.
 	old := e.config.Token
-	_, err = config.UpdateToken(a.o.ConfigPath, func(r *config.Runner) bool { return r.Token == old && r.URL == e.config.URL },
+	n, err := config.UpdateToken(a.o.ConfigPath, func(r *config.Runner) bool { return r.Token == old && r.URL == e.config.URL },
 		fresh.Token.Reveal(), time.Now().UTC().Truncate(time.Second), fresh.ExpiresAt)
+	if err == nil && n == 0 {
+		err = fmt.Errorf("no entry of %s has the token that was replaced", a.o.ConfigPath)
+	}
 	a.bus.Emit(ctx, event.ConfigSaved{Err: err})
 	if err != nil {
 		err = fmt.Errorf("the new token could not be saved, register the runner again: %w", err)
 	} else {
 		err = a.Reload(ctx)
 	}
-	a.bus.Emit(ctx, event.TokenReset{Err: errors.Join(err)})
+	a.bus.Emit(ctx, event.TokenReset{Err: err})
 }

@@ -134,7 +134,7 @@ func Accept(ctx context.Context, o *Options, s *job.Spec, c Conn) (*Build, error
 	ctx = context.WithoutCancel(ctx)
 	scope := event.Scope{Runner: o.Runner, Job: s.ID, Run: o.Bus.NextRun()}
 	ctx = event.WithScope(ctx, scope)
-	o.Bus.Emit(ctx, event.JobReceived{Info: s.Info})
+	o.Bus.Emit(ctx, event.JobReceived{Info: s.Info, RepoURL: repoURL(s)})
 
 	b := &Build{o: o, spec: s, conn: c, scope: scope, url: jobURL(s)}
 	b.flagList, b.notes = o.Flags(s.Variables)

@@ -38,9 +38,9 @@ type phaseTimeout struct {
 
 func (t *phaseTimeout) Error() string { return t.what + ": " + context.DeadlineExceeded.Error() }
 
-// fail makes an error with a known reason.
-func fail(r job.Reason, format string, args ...any) error {
-	return &executor.Error{Reason: r, Err: fmt.Errorf(format, args...)}
+// misconfigured makes an error of settings that only the runner can judge.
+func misconfigured(format string, args ...any) error {
+	return &executor.Error{Reason: job.ConfigurationError, Err: fmt.Errorf(format, args...)}
 }
 
 // outcomeOf classifies the error that ended a job.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/glassrunner/glassrunner/internal/event"
@@ -158,7 +159,7 @@ func (r *run) steps(ctx context.Context) error {
 // failure counts only when the user wants it to.
 func (r *run) afterScript(ctx context.Context, scriptErr error) error {
 	vars := r.vars
-	r.vars = append(vars[:len(vars):len(vars)], job.Variable{Key: "CI_JOB_STATUS", Value: status(scriptErr), Public: true, Internal: true})
+	r.vars = append(slices.Clip(vars), job.Variable{Key: "CI_JOB_STATUS", Value: status(scriptErr), Public: true, Internal: true})
 	defer func() { r.vars = vars }()
 	d := r.duration(vars, "RUNNER_AFTER_SCRIPT_TIMEOUT", afterScriptTimeout)
 	actx, stop := context.WithTimeoutCause(ctx, d, &phaseTimeout{"after_script timeout", d})

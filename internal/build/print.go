@@ -62,25 +62,32 @@ func (p *printer) mark(kind string, phase job.Phase) {
 	}
 }
 
-// headings are the texts that people know from GitLab's job page.
-var headings = map[job.Phase]string{
-	job.ResolveSecrets:     "Resolving secrets",
-	job.PrepareScript:      "Preparing environment",
-	job.GetSources:         "Getting source from Git repository",
-	job.ClearWorktree:      "Deleting all tracked and untracked files due to source fetch failure",
-	job.RestoreCache:       "Restoring cache",
-	job.DownloadArtifacts:  "Downloading artifacts",
-	job.AfterScript:        "Running after_script",
-	job.ArchiveCache:       "Saving cache for successful job",
-	job.ArchiveCacheFailed: "Saving cache for failed job",
-	job.UploadArtifacts:    "Uploading artifacts for successful job",
-	job.UploadArtifactsF:   "Uploading artifacts for failed job",
-	job.Cleanup:            "Cleaning up project directory and file based variables",
-}
-
+// heading is the text that people know from GitLab's job page.
 func heading(p job.Phase) string {
-	if h, ok := headings[p]; ok {
-		return h
+	switch p {
+	case job.PrepareScript:
+		return "Preparing environment"
+	case job.GetSources:
+		return "Getting source from Git repository"
+	case job.ClearWorktree:
+		return "Deleting all tracked and untracked files due to source fetch failure"
+	case job.RestoreCache:
+		return "Restoring cache"
+	case job.DownloadArtifacts:
+		return "Downloading artifacts"
+	case job.AfterScript:
+		return "Running after_script"
+	case job.ArchiveCache:
+		return "Saving cache for successful job"
+	case job.ArchiveCacheFailed:
+		return "Saving cache for failed job"
+	case job.UploadArtifacts:
+		return "Uploading artifacts for successful job"
+	case job.UploadArtifactsF:
+		return "Uploading artifacts for failed job"
+	case job.Cleanup:
+		return "Cleaning up project directory and file based variables"
+	default:
+		return fmt.Sprintf("Executing %q stage of the job script", p)
 	}
-	return fmt.Sprintf("Executing %q stage of the job script", p)
 }

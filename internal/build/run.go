@@ -89,8 +89,7 @@ func guard(f func() error) (err error) {
 // guarded runs the job and tells of a panic with its stack.
 func (r *run) guarded(ctx context.Context) error {
 	err := guard(func() error { return r.job(ctx) })
-	var p *panicked
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*panicked](err); ok {
 		r.o.Bus.Emit(ctx, event.Degraded{What: "job_panic", Err: fmt.Errorf("%w\n%s", p, p.stack)})
 	}
 	return err
@@ -142,7 +141,7 @@ func (r *run) job(ctx context.Context) error {
 		r.o.Bus.Emit(ctx, event.Interpolated{Fields: fields})
 	}
 	if len(r.spec.Secrets) > 0 {
-		return fail(job.ConfigurationError, "the job wants secrets of an external provider (`secrets:`), which this runner does not support")
+		return misconfigured("the job wants secrets of an external provider (`secrets:`), which this runner does not support")
 	}
 	slot, projectSlot, release := r.o.Slots.Take(r.spec.Info.ProjectID)
 	defer release()
@@ -165,8 +164,7 @@ func (r *run) inputs(ctx context.Context) (*job.Spec, int, error) {
 		return r.spec, 0, nil
 	}
 	spec, n, err := interpolate(r.spec)
-	var bad *inputError
-	if errors.As(err, &bad) {
+	if bad, ok := errors.AsType[*inputError](err); ok {
 		r.o.Bus.Emit(ctx, event.InterpolationFailed{Kind: bad.kind})
 		return nil, 0, &executor.Error{Reason: job.ConfigurationError, Err: err}
 	}

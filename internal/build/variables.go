@@ -13,17 +13,24 @@ import (
 	"github.com/glassrunner/glassrunner/internal/job"
 )
 
-// jobURL is the address of the job's page, made from its repository's, or ""
-// when that is no URL. Credentials never survive.
-func jobURL(s *job.Spec) string {
+// repoURL is the repository's address without credentials, or "" when it is
+// no URL.
+func repoURL(s *job.Spec) string {
 	u, err := url.Parse(s.Git.RepoURL.Reveal())
 	if err != nil || u.Host == "" {
 		return ""
 	}
-	u.User = nil
-	u.Path = strings.TrimSuffix(u.Path, ".git") + "/-/jobs/" + s.ID.String()
-	u.RawQuery, u.Fragment = "", ""
+	u.User, u.RawQuery, u.Fragment = nil, "", ""
 	return u.String()
+}
+
+// jobURL is the address of the job's page, made from its repository's.
+func jobURL(s *job.Spec) string {
+	repo := repoURL(s)
+	if repo == "" {
+		return ""
+	}
+	return strings.TrimSuffix(repo, ".git") + "/-/jobs/" + s.ID.String()
 }
 
 // projectPath is where below the builds root a project lives.
@@ -52,9 +59,9 @@ func (b *Build) dirs(t executor.Traits, slot int, vars job.Variables) (executor.
 	}
 	switch {
 	case root == "":
-		return executor.Dirs{}, fail(job.ConfigurationError, "the builds_dir is not configured")
+		return executor.Dirs{}, misconfigured("the builds_dir is not configured")
 	case cache == "":
-		return executor.Dirs{}, fail(job.ConfigurationError, "the cache_dir is not configured")
+		return executor.Dirs{}, misconfigured("the cache_dir is not configured")
 	}
 	slug := projectPath(b.spec)
 	project := path.Join(root, slug)
@@ -80,12 +87,12 @@ func (b *Build) clonePath(t executor.Traits, root, clone string, vars job.Variab
 		allowed = *b.o.CustomDirs
 	}
 	if !allowed {
-		return "", fail(job.ConfigurationError, "setting GIT_CLONE_PATH is not allowed, enable `custom_build_dir` feature")
+		return "", misconfigured("setting GIT_CLONE_PATH is not allowed, enable `custom_build_dir` feature")
 	}
 	clone = path.Clean(append(vars, job.Variable{Key: "CI_BUILDS_DIR", Value: root}).Expand(clone, nil))
 	rel, err := filepath.Rel(root, clone)
 	if err != nil || rel == ".." || strings.HasPrefix(rel, "../") {
-		return "", fail(job.ConfigurationError, "the GIT_CLONE_PATH=%q has to be within %q", clone, root)
+		return "", misconfigured("the GIT_CLONE_PATH=%q has to be within %q", clone, root)
 	}
 	return clone, nil
 }
@@ -165,12 +172,6 @@ func (b *Build) placeOf(t executor.Traits, projectSlot int) (executor.Dirs, erro
 func (b *Build) settingsOnly() job.Variables {
 	vs := append(b.before(), b.spec.Variables...)
 	return vs.Expanded(nil)
-}
-
-// debugTrace reports whether the job asked for a trace of its shell and may have it.
-func (b *Build) debugTrace() bool {
-	on, _ := b.spec.Variables.Bool("CI_DEBUG_TRACE", false)
-	return on && !b.o.DebugTraceDisabled
 }
 
 // duration reads a setting such as RUNNER_SCRIPT_TIMEOUT. What is wrong with

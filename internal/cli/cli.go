@@ -51,7 +51,7 @@ func System() World {
 // Main runs the command that args name and returns the exit code: 0 when all
 // went well, 1 when something failed, 2 when the command line is wrong.
 func Main(args []string, w World) int {
-	c := &command{World: w, fromEnv: map[string]bool{}}
+	c := &command{World: w, args: args, fromEnv: map[string]bool{}}
 	root := c.root()
 	root.SetArgs(args)
 	root.SetIn(w.In)
@@ -88,6 +88,7 @@ func (e *usageError) Unwrap() error { return e.err }
 // command is what the commands share: the world and the global flags.
 type command struct {
 	World
+	args       []string
 	configPath string
 	debug      bool
 	logLevel   string
@@ -154,7 +155,7 @@ func (c *command) commands() []*cobra.Command {
 	return []*cobra.Command{
 		c.run(), c.runSingle(), c.demo(),
 		c.register(), c.verify(), c.unregister(), c.resetToken(),
-		c.list(), c.checkConfig(), c.versionCommand(),
+		c.list(), c.checkConfig(), c.docs(), c.versionCommand(),
 	}
 }
 

@@ -19,9 +19,13 @@ type entryFlags struct {
 }
 
 // addEntryFlags gives a command all of them, with their environment variables.
-// Those that short names give one letter get it.
-func addEntryFlags(cmd *cobra.Command, short map[string]string) *entryFlags {
+// Those that short names give one letter get it. Only a command line that
+// names the command pays for making hundreds of flags.
+func (c *command) addEntryFlags(cmd *cobra.Command, short map[string]string) *entryFlags {
 	e := &entryFlags{}
+	if !slices.Contains(c.args, cmd.Name()) {
+		return e
+	}
 	f := cmd.Flags()
 	aliases := map[string]string{}
 	variables := map[string]string{}

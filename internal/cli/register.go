@@ -69,7 +69,7 @@ whose values apply where no flag or variable gives another.`,
 	f.BoolVar(&g.leave, "leave-runner", false, "leave the runner on the server when the registration fails later on")
 	shownHelp := helpAll(cmd)
 	groupRest(f, "Registration")
-	g.entry = addEntryFlags(cmd, map[string]string{"url": "u", "token": "t"})
+	g.entry = c.addEntryFlags(cmd, map[string]string{"url": "u", "token": "t"})
 	f.StringVarP(&g.token, "registration-token", "r", "", "registration `token` of the server, a group or a project (deprecated by GitLab)")
 	g.legacy.flags(f)
 	groupRest(f, "Legacy registration, with a registration token")
@@ -228,14 +228,20 @@ func (g *registration) examine() ([]config.Problem, error) {
 		}
 		problems = append(problems, p)
 	}
-	if err != nil {
-		var texts []string
-		for _, p := range report.Errors() {
-			texts = append(texts, p.Key+": "+p.Text)
-		}
-		return nil, &usageError{fmt.Errorf("the entry would not be valid: %s", strings.Join(texts, "; "))}
+	if err == nil {
+		return problems, nil
 	}
-	return problems, nil
+	var texts []string
+	ofFlags := true
+	for _, p := range report.Errors() {
+		texts = append(texts, p.Key+": "+p.Text)
+		ofFlags = ofFlags && strings.HasPrefix(p.Key, "runners.")
+	}
+	err = fmt.Errorf("the entry would not be valid: %s", strings.Join(texts, "; "))
+	if ofFlags {
+		err = &usageError{err}
+	}
+	return nil, err
 }
 
 // takeBack undoes at the server what a failed registration has done.

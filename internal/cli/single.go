@@ -43,7 +43,7 @@ Signals mean what they mean to run; see 'glassrunner run --help'.`,
 	f.IntVar(&s.shutdown, "shutdown-timeout", 0, "`seconds` that a forceful shutdown may take; 0: 30, or the configuration's")
 	shownHelp := helpAll(cmd)
 	groupRest(f, "Run")
-	s.entry = addEntryFlags(cmd, map[string]string{"url": "u", "token": "t"})
+	s.entry = c.addEntryFlags(cmd, map[string]string{"url": "u", "token": "t"})
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if shown, err := shownHelp(); shown {
 			return err
@@ -59,15 +59,17 @@ Signals mean what they mean to run; see 'glassrunner run --help'.`,
 
 // singleOptions says what the command line asks for.
 func (c *command) singleOptions(s *single) (app.Options, error) {
-	o := app.Options{
-		ConfigPath: c.configPath, LogOutput: c.Err, LogLevel: c.logLevel, LogFormat: c.logFormat, Color: c.Color,
+	one := &app.Single{
 		MaxBuilds: s.maxBuilds, WaitTimeout: time.Duration(s.wait) * time.Second,
 		ShutdownTimeout: time.Duration(s.shutdown) * time.Second,
+	}
+	o := app.Options{
+		ConfigPath: c.configPath, LogOutput: c.Err, LogLevel: c.logLevel, LogFormat: c.logFormat, Color: c.Color, Single: one,
 	}
 	if s.maxBuilds < 0 || s.wait < 0 || s.shutdown < 0 {
 		return o, &usageError{errors.New("--max-builds, --wait-timeout and --shutdown-timeout cannot be negative")}
 	}
-	r := &config.Runner{}
+	r := &one.Runner
 	which := func(config.Field) bool { return true }
 	if s.runner != "" {
 		cfg, err := c.load()
@@ -78,10 +80,10 @@ func (c *command) singleOptions(s *single) (app.Options, error) {
 		if i < 0 {
 			return o, fmt.Errorf("no runner in %s is named %q", cfg.Path, s.runner)
 		}
-		r = &cfg.Runners[i]
+		*r = cfg.Runners[i]
 		r.Labels = cfg.MergedLabels(r)
-		if o.ShutdownTimeout == 0 {
-			o.ShutdownTimeout = cfg.ShutdownTimeout()
+		if one.ShutdownTimeout == 0 {
+			one.ShutdownTimeout = cfg.ShutdownTimeout()
 		}
 		// What the environment says is meant for entries that are made of it.
 		which = func(f config.Field) bool { return !c.fromEnv[f.Flag] }
@@ -102,6 +104,5 @@ func (c *command) singleOptions(s *single) (app.Options, error) {
 	if r.Name == "" {
 		r.Name, _ = os.Hostname() // a name is for people only
 	}
-	o.Single = r
 	return o, nil
 }

@@ -83,7 +83,7 @@ func (c *checker) checkTags(v reflect.Value, p place) {
 			value = value.Elem()
 		}
 		switch {
-		case value.Kind() == reflect.Struct && value.Type() != typeTime:
+		case value.Kind() == reflect.Struct && value.Type() != typeTime():
 			c.checkTags(value, at)
 		case value.Kind() == reflect.Slice && value.Type().Elem().Kind() == reflect.Struct:
 			for i := range value.Len() {
@@ -196,9 +196,10 @@ func (c *checker) address(text string, p place) {
 }
 
 func (c *checker) executor(r *Runner, p place) {
-	has, known := executors[r.Executor]
-	former := formerExecutors[r.Executor]
-	names := strings.Join(slices.Sorted(maps.Keys(executors)), ", ")
+	all := executors()
+	has, known := all[r.Executor]
+	former := formerExecutors()[r.Executor]
+	names := strings.Join(slices.Sorted(maps.Keys(all)), ", ")
 	switch {
 	case r.Executor == "" && c.whole:
 		c.add(Warning, p, "missing, so this runner takes no jobs; want one of "+names)
@@ -209,7 +210,7 @@ func (c *checker) executor(r *Runner, p place) {
 		c.add(Warning, p, fmt.Sprintf("GitLab Runner removed the executor %s, so this runner takes no jobs; use %s", r.Executor, former))
 	default:
 		text := fmt.Sprintf("found %s, so this runner takes no jobs; want one of %s", quoteValue(r.Executor), names)
-		if close := closest(r.Executor, slices.Collect(maps.Keys(executors))); close != "" {
+		if close := closest(r.Executor, slices.Sorted(maps.Keys(all))); close != "" {
 			text += fmt.Sprintf("; did you mean %s?", close)
 		}
 		c.add(Warning, p, text)
@@ -364,7 +365,7 @@ func (c *checker) duplicates() {
 
 // features warns once for each key whose feature does not exist yet.
 func (c *checker) features() {
-	for _, f := range notYet {
+	for _, f := range notYet() {
 		text := "no effect: glassrunner does not implement " + f.what + " yet"
 		if !strings.HasPrefix(f.path, "runners.") {
 			if f.used(c.cfg, nil) {
@@ -375,7 +376,7 @@ func (c *checker) features() {
 		for i := range c.cfg.Runners {
 			if f.used(c.cfg, &c.cfg.Runners[i]) {
 				p := place{"runners", "runners"}.element(i)
-				for _, name := range strings.Split(strings.TrimPrefix(f.path, "runners."), ".") {
+				for name := range strings.SplitSeq(strings.TrimPrefix(f.path, "runners."), ".") {
 					p = p.child(name)
 				}
 				c.add(Warning, p, text)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"path/filepath"
 	"strings"
 	"time"
@@ -161,12 +162,8 @@ func (c *Config) StateDir() string {
 // MergedLabels returns the global labels with those of r over them.
 func (c *Config) MergedLabels(r *Runner) map[string]string {
 	merged := make(map[string]string, len(c.Labels)+len(r.Labels))
-	for k, v := range c.Labels {
-		merged[k] = v
-	}
-	for k, v := range r.Labels {
-		merged[k] = v
-	}
+	maps.Copy(merged, c.Labels)
+	maps.Copy(merged, r.Labels)
 	return merged
 }
 

@@ -15,12 +15,10 @@ import (
 type PullPolicies []string
 
 // Types with a notation of their own.
-var (
-	typeDuration = reflect.TypeFor[time.Duration]()
-	typeTime     = reflect.TypeFor[time.Time]()
-	typeSecret   = reflect.TypeFor[job.Secret]()
-	typePolicies = reflect.TypeFor[PullPolicies]()
-)
+func typeDuration() reflect.Type { return reflect.TypeFor[time.Duration]() }
+func typeTime() reflect.Type     { return reflect.TypeFor[time.Time]() }
+func typeSecret() reflect.Type   { return reflect.TypeFor[job.Secret]() }
+func typePolicies() reflect.Type { return reflect.TypeFor[PullPolicies]() }
 
 // place is where a value stands in a file: its key as documented, such as
 // runners.docker.image, and its path with list indexes.
@@ -97,11 +95,11 @@ func (d *decoder) value(n *node, into reflect.Value, p place, f structField, abo
 // filled fills a value and says whether it could.
 func (d *decoder) filled(n *node, into reflect.Value, p place, f structField, above []level) bool {
 	switch t := into.Type(); {
-	case t == typeDuration:
+	case t == typeDuration():
 		return d.duration(n, into, p, f)
-	case t == typeTime:
+	case t == typeTime():
 		return d.time(n, into, p, f)
-	case t == typePolicies:
+	case t == typePolicies():
 		if n.kind == kindString {
 			into.Set(reflect.ValueOf(PullPolicies{n.text}))
 			return true
@@ -172,7 +170,7 @@ func (d *decoder) list(n *node, into reflect.Value, p place, f structField, abov
 		switch {
 		case element.Kind() == reflect.Struct:
 			want = "a list: write [[" + p.key + "]]"
-		case into.Type() == typePolicies:
+		case into.Type() == typePolicies():
 			want = "a string or a list of strings"
 		case n.kind == kindString && element.Kind() == reflect.String:
 			want = "a list, even for one value: put brackets around it"
@@ -342,6 +340,7 @@ func (n *node) plain() any {
 		if v, err := n.float(); err == nil {
 			return v
 		}
+	case kindString, kindTime:
 	}
 	return n.text
 }

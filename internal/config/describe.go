@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -65,7 +66,7 @@ func row(b *strings.Builder, name, value string) {
 
 func describeProcess(b *strings.Builder, c *Config) {
 	b.WriteString("\nProcess\n")
-	row(b, "jobs at once", fmt.Sprint(c.Concurrency()))
+	row(b, "jobs at once", strconv.Itoa(c.Concurrency()))
 	row(b, "asks for jobs", "every "+brief(c.CheckInterval()))
 	row(b, "log", c.Level()+" and above, format "+c.Format())
 	switch address, err := Listen(c.ListenAddress); {
@@ -82,7 +83,7 @@ func describeProcess(b *strings.Builder, c *Config) {
 	}
 	row(b, "state", c.StateDir())
 	row(b, "labels", pairs(c.Labels))
-	row(b, "runners", fmt.Sprint(len(c.Runners)))
+	row(b, "runners", strconv.Itoa(len(c.Runners)))
 }
 
 func describeRunner(b *strings.Builder, c *Config, r *Runner, number int) {
@@ -105,11 +106,11 @@ func describeRunner(b *strings.Builder, c *Config, r *Runner, number int) {
 	}
 	row(b, "executor", executor)
 	if r.Limit > 0 {
-		row(b, "jobs at once", fmt.Sprint(min(r.Limit, c.Concurrency())))
+		row(b, "jobs at once", strconv.Itoa(min(r.Limit, c.Concurrency())))
 	} else {
 		row(b, "jobs at once", fmt.Sprintf("%d, no limit of its own", c.Concurrency()))
 	}
-	row(b, "requests at once", fmt.Sprint(r.RequestConcurrency()))
+	row(b, "requests at once", strconv.Itoa(r.RequestConcurrency()))
 	row(b, "job log", fmt.Sprintf("at most %s", size(r.OutputLimit())))
 	row(b, "when refused", fmt.Sprintf("pauses for %s after %s", brief(r.UnhealthyInterval()), count(r.UnhealthyLimit(), "refusal")))
 	row(b, "silent jobs", "checked every "+brief(r.JobStatusInterval()))

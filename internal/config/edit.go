@@ -167,7 +167,7 @@ func edit(path string, change func([]byte) ([]byte, error)) error {
 		return fmt.Errorf("saving %s: %w", path, err)
 	}
 	defer unlock()
-	data, err := os.ReadFile(path) //nolint:gosec // The operator chooses the path.
+	data, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("saving the configuration: %w", err)
 	}
@@ -178,7 +178,7 @@ func edit(path string, change func([]byte) ([]byte, error)) error {
 	if bytes.Equal(changed, data) {
 		return nil
 	}
-	if err := replaceFile(path, changed, 0o600, os.Rename); err != nil {
+	if err := replaceFile(path, changed, os.Rename); err != nil {
 		return fmt.Errorf("saving the configuration: %w", err)
 	}
 	return nil

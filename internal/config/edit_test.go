@@ -375,6 +375,7 @@ func TestEditsAtTheSameTime(t *testing.T) {
 // TestRoundTrip makes random edits to realistic files and checks that each
 // changes what it should and keeps every other line.
 func TestRoundTrip(t *testing.T) {
+	t.Parallel()
 	for _, source := range files(t, "testdata/good/*.toml") {
 		t.Run(filepath.Base(source), func(t *testing.T) {
 			t.Parallel()

@@ -69,8 +69,7 @@ type structField struct {
 // fieldsOf returns the fields of a struct that are keys of the file.
 func fieldsOf(t reflect.Type) []structField {
 	out := make([]structField, 0, t.NumField())
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		name := f.Tag.Get("toml")
 		if name == "" || name == "-" {
 			continue
@@ -99,7 +98,7 @@ func findField(fields []structField, key string) int {
 }
 
 // hidden says whether values of the key must not be shown.
-func (f structField) hidden() bool { return f.private || f.typ == typeSecret }
+func (f structField) hidden() bool { return f.private || f.typ == typeSecret() }
 
 // structType returns the struct of a table or of a list of tables, or nil.
 func (f structField) structType() reflect.Type {
@@ -107,7 +106,7 @@ func (f structField) structType() reflect.Type {
 	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
 		t = t.Elem()
 	}
-	if t.Kind() != reflect.Struct || t == typeTime {
+	if t.Kind() != reflect.Struct || t == typeTime() {
 		return nil
 	}
 	return t
@@ -139,11 +138,11 @@ func indirect(t reflect.Type) reflect.Type {
 // typeName returns a type as a person would name it.
 func typeName(t reflect.Type) string {
 	switch t {
-	case typeDuration:
+	case typeDuration():
 		return "duration"
-	case typeTime:
+	case typeTime():
 		return "date and time"
-	case typePolicies:
+	case typePolicies():
 		return "string or list of strings"
 	}
 	switch t.Kind() {

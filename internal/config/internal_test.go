@@ -59,7 +59,7 @@ func TestReplaceMounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	busy := func(string, string) error { return &os.LinkError{Op: "rename", Err: syscall.EBUSY} }
-	if err := replaceFile(path, []byte("new"), 0o600, busy); err != nil {
+	if err := replaceFile(path, []byte("new"), busy); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := os.ReadFile(path); string(got) != "new" {
@@ -69,7 +69,7 @@ func TestReplaceMounted(t *testing.T) {
 		t.Errorf("left over: %v", names)
 	}
 	failing := func(string, string) error { return fs.ErrInvalid }
-	if err := replaceFile(path, []byte("newer"), 0o600, failing); !errors.Is(err, fs.ErrInvalid) {
+	if err := replaceFile(path, []byte("newer"), failing); !errors.Is(err, fs.ErrInvalid) {
 		t.Errorf("got %v", err)
 	}
 	if got, _ := os.ReadFile(path); string(got) != "new" {

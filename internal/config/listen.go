@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -161,10 +162,8 @@ func checkHost(addr, host string) error {
 		}
 	}
 	labels := strings.Split(strings.TrimSuffix(host, "."), ".")
-	for _, label := range labels {
-		if label == "" {
-			return addressError(addr, "the host name has an empty part", "")
-		}
+	if slices.Contains(labels, "") {
+		return addressError(addr, "the host name has an empty part", "")
 	}
 	if isDigits(labels[len(labels)-1]) {
 		return addressError(addr, fmt.Sprintf("%s is not an IP address", shown(host)), "an IPv4 address has four numbers from 0 to 255")

@@ -35,7 +35,7 @@ type Options struct {
 // cannot be read, the configuration is nil.
 func Load(path string, opts Options) (*Config, *Report, error) {
 	report := &Report{Path: path}
-	f, err := os.Open(path) //nolint:gosec // The operator chooses the path.
+	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		report.Missing = true
 		cfg := &Config{Path: path, Hash: hash(nil)}

@@ -12,16 +12,17 @@ import (
 // replaceFile gives the file a new content in one step: whoever reads it sees
 // the old content or the new one. A symbolic link stays, its target is
 // replaced. An existing file keeps its mode and, as far as permitted, its
-// owner; a new one gets mode.
+// owner; a new one has mode 0600.
 //
 // Where a file cannot be replaced (a single file mounted into a container, or
 // a directory without write permission) it is overwritten in place, which is
 // not atomic.
-func replaceFile(path string, content []byte, mode fs.FileMode, rename func(from, to string) error) error {
+func replaceFile(path string, content []byte, rename func(from, to string) error) error {
 	target, err := resolveLink(path)
 	if err != nil {
 		return err
 	}
+	mode := fs.FileMode(0o600)
 	old, err := os.Stat(target)
 	switch {
 	case err == nil:
@@ -72,7 +73,7 @@ func writeTemp(target string, content []byte, mode fs.FileMode, old fs.FileInfo)
 }
 
 func overwrite(path string, content []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0) //nolint:gosec // The operator chooses the path.
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ func keepOwner(f *os.File, old fs.FileInfo) {
 // syncDir makes a rename in the directory durable. File systems that cannot
 // do it for directories say so; that is no failure of the rename.
 func syncDir(dir string) error {
-	d, err := os.Open(dir) //nolint:gosec // The operator chooses the directory.
+	d, err := os.Open(dir)
 	if err != nil {
 		return nil //nolint:nilerr // A directory without read permission cannot be synced.
 	}
@@ -36,13 +36,13 @@ func syncDir(dir string) error {
 // most for the given time, and returns the function that lets the others go
 // on. The lock is on the directory itself, so that no lock file is left over.
 func lockDir(dir string, wait time.Duration) (unlock func(), err error) {
-	d, err := os.Open(dir) //nolint:gosec // The operator chooses the directory.
+	d, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
 	deadline := time.Now().Add(wait)
 	for {
-		err = syscall.Flock(int(d.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) //nolint:gosec // A descriptor is small.
+		err = syscall.Flock(int(d.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		switch {
 		case err == nil:
 			return func() { _ = d.Close() }, nil

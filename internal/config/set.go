@@ -51,17 +51,17 @@ func (e wantError) Error() string { return "want " + string(e) }
 func setValue(v reflect.Value, values []string) error {
 	last := values[len(values)-1]
 	switch v.Type() {
-	case typeDuration:
+	case typeDuration():
 		d, err := time.ParseDuration(last)
 		if err != nil {
 			return wantError(`a duration such as "30s" or "1h30m"`)
 		}
 		v.SetInt(int64(d))
 		return nil
-	case typePolicies:
+	case typePolicies():
 		var all PullPolicies
 		for _, value := range values {
-			for _, policy := range strings.Split(value, ",") {
+			for policy := range strings.SplitSeq(value, ",") {
 				all = append(all, strings.TrimSpace(policy))
 			}
 		}

@@ -30,7 +30,7 @@ func SystemID(dir string) (string, error) { return systemID(dir, machineID) }
 
 func systemID(dir string, machineID func() string) (string, error) {
 	path := filepath.Join(dir, systemIDFile)
-	stored, err := os.ReadFile(path) //nolint:gosec // The operator chooses the directory.
+	stored, err := os.ReadFile(path)
 	if err == nil {
 		if id := strings.TrimSpace(string(stored)); systemIDPattern.MatchString(id) {
 			return id, nil
@@ -42,7 +42,7 @@ func systemID(dir string, machineID func() string) (string, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return id, fmt.Errorf("keeping the system id: %w", err)
 	}
-	if err := replaceFile(path, []byte(id), 0o600, os.Rename); err != nil {
+	if err := replaceFile(path, []byte(id), os.Rename); err != nil {
 		return id, fmt.Errorf("keeping the system id: %w", err)
 	}
 	return id, nil
@@ -77,7 +77,7 @@ func randomText(n int) string {
 // any.
 func firstLine(paths ...string) string {
 	for _, path := range paths {
-		data, err := os.ReadFile(path) //nolint:gosec // The paths are constants.
+		data, err := os.ReadFile(path)
 		if err != nil {
 			continue
 		}

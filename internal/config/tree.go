@@ -101,7 +101,7 @@ type document struct {
 // the file is left alone.
 const mostSyntaxErrors = 20
 
-var byteOrderMark = []byte("\xef\xbb\xbf")
+const byteOrderMark = "\xef\xbb\xbf"
 
 // parseDocument parses TOML. Syntax errors become problems; the lines that
 // have none are parsed all the same.
@@ -114,7 +114,7 @@ func parseDocument(data []byte) *document {
 	}
 	d.sections = []section{{table: d.root}}
 	base := 0
-	if bytes.HasPrefix(data, byteOrderMark) {
+	if bytes.HasPrefix(data, []byte(byteOrderMark)) {
 		base = len(byteOrderMark)
 	}
 	if at := invalidUTF8(data); at >= 0 {
@@ -125,7 +125,7 @@ func parseDocument(data []byte) *document {
 	for range mostSyntaxErrors {
 		p.Reset(data[base:])
 		for p.NextExpression() {
-			d.expression(&p, p.Expression(), base)
+			d.expression(p.Expression(), base)
 		}
 		next, again := d.syntaxError(p.Error(), base)
 		if !again {
@@ -158,9 +158,8 @@ func (d *document) syntaxError(err error, base int) (next int, again bool) {
 		return 0, false
 	}
 	at := len(d.data)
-	var parse *unstable.ParserError
 	text := err.Error()
-	if errors.As(err, &parse) {
+	if parse, ok := errors.AsType[*unstable.ParserError](err); ok {
 		text = parse.Message
 		if rest := cap(d.data) - cap(parse.Highlight); parse.Highlight != nil && rest >= base && rest <= len(d.data) {
 			at = rest
@@ -203,14 +202,13 @@ func bareKey(b []byte) string {
 // such as numbers out of range and days that do not exist.
 func (d *document) strict() {
 	var all map[string]any
-	err := toml.Unmarshal(bytes.TrimPrefix(d.data, byteOrderMark), &all)
+	err := toml.Unmarshal(bytes.TrimPrefix(d.data, []byte(byteOrderMark)), &all)
 	if err == nil {
 		return
 	}
 	text := strings.TrimPrefix(err.Error(), "toml: ")
 	p := Problem{Severity: Error, Text: text}
-	var decode *toml.DecodeError
-	if errors.As(err, &decode) {
+	if decode, ok := errors.AsType[*toml.DecodeError](err); ok {
 		p.Line, p.Column = decode.Position()
 		p.Key = strings.Join(decode.Key(), ".")
 	}
@@ -218,10 +216,10 @@ func (d *document) strict() {
 }
 
 // expression adds one line or one header to the tree.
-func (d *document) expression(p *unstable.Parser, e *unstable.Node, base int) {
+func (d *document) expression(e *unstable.Node, base int) {
 	switch e.Kind {
 	case unstable.KeyValue:
-		d.keyValue(p, e, base)
+		d.keyValue(e, base)
 	case unstable.Table, unstable.ArrayTable:
 		d.header(e, base)
 	}
@@ -322,7 +320,7 @@ func (d *document) openTable(parts []keyPart, list bool, start int) *node {
 	return nil
 }
 
-func (d *document) keyValue(p *unstable.Parser, e *unstable.Node, base int) {
+func (d *document) keyValue(e *unstable.Node, base int) {
 	parts := keyParts(e.Key(), base)
 	s := &d.sections[len(d.sections)-1]
 	start := base + int(e.Raw.Offset)
@@ -333,7 +331,7 @@ func (d *document) keyValue(p *unstable.Parser, e *unstable.Node, base int) {
 		end:        start + int(e.Raw.Length),
 	}
 	s.lines = append(s.lines, line)
-	v := d.value(p, e.Value(), base)
+	v := d.value(e.Value(), base)
 	v.start, v.end = line.valueStart, line.end
 	d.put(s.table, parts, v)
 }
@@ -372,7 +370,7 @@ func (d *document) put(table *node, parts []keyPart, v *node) {
 
 // value converts a value. Lists and tables have no offsets of their own in the
 // parser; those of their first content stand in for them.
-func (d *document) value(p *unstable.Parser, v *unstable.Node, base int) *node {
+func (d *document) value(v *unstable.Node, base int) *node {
 	n := &node{text: string(v.Data), start: base + int(v.Raw.Offset)}
 	n.end = n.start + int(v.Raw.Length)
 	switch v.Kind {
@@ -394,7 +392,7 @@ func (d *document) value(p *unstable.Parser, v *unstable.Node, base int) *node {
 			if it.Node().Kind == unstable.Comment {
 				continue
 			}
-			n.elements = append(n.elements, d.value(p, it.Node(), base))
+			n.elements = append(n.elements, d.value(it.Node(), base))
 		}
 		if len(n.elements) > 0 {
 			n.start = n.elements[0].start
@@ -407,7 +405,7 @@ func (d *document) value(p *unstable.Parser, v *unstable.Node, base int) *node {
 				continue
 			}
 			parts := keyParts(e.Key(), base)
-			d.put(n, parts, d.value(p, e.Value(), base))
+			d.put(n, parts, d.value(e.Value(), base))
 		}
 	}
 	return n

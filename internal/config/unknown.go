@@ -12,30 +12,32 @@ type level struct {
 
 // formerKeys are keys that GitLab Runner had once, or that its documentation
 // names by mistake, with what to do instead.
-var formerKeys = map[string]string{
-	"metrics_server":                                      "was removed in GitLab Runner 12.0; use listen_address",
-	"runners.metric_queries":                              "does not exist; the key is queries in [runners.referees.metrics]",
-	"runners.referees.metrics.metric_queries":             "does not exist, although GitLab's documentation shows it; the key is queries",
-	"runners.token_file":                                  `does not exist; a token can come from the environment: token = "$TOKEN"`,
-	"runners.tags":                                        "is no setting of the runner; tags are set in GitLab",
-	"runners.tag_list":                                    "is no setting of the runner; tags are set in GitLab",
-	"runners.tag-list":                                    "is no setting of the runner; tags are set in GitLab",
-	"runners.locked":                                      "is no setting of the runner; it is set in GitLab",
-	"runners.run_untagged":                                "is no setting of the runner; it is set in GitLab",
-	"runners.maximum_timeout":                             "is no setting of the runner; it is set in GitLab",
-	"runners.registration_token":                          "is no setting of the runner; register with it and keep the token that GitLab returns",
-	"runners.machine.OffPeakPeriods":                      "was removed from GitLab Runner; use [[runners.machine.autoscaling]]",
-	"runners.machine.OffPeakTimezone":                     "was removed from GitLab Runner; use [[runners.machine.autoscaling]]",
-	"runners.machine.OffPeakIdleCount":                    "was removed from GitLab Runner; use [[runners.machine.autoscaling]]",
-	"runners.machine.OffPeakIdleTime":                     "was removed from GitLab Runner; use [[runners.machine.autoscaling]]",
-	"runners.cache.ServerAddress":                         "was moved to [runners.cache.s3]",
-	"runners.cache.AccessKey":                             "was moved to [runners.cache.s3]",
-	"runners.cache.SecretKey":                             "was moved to [runners.cache.s3]",
-	"runners.cache.BucketName":                            "was moved to [runners.cache.s3] and [runners.cache.gcs]",
-	"runners.cache.BucketLocation":                        "was moved to [runners.cache.s3]",
-	"runners.cache.Insecure":                              "was moved to [runners.cache.s3]",
-	"runners.kubernetes.terminationGracePeriodSeconds":    "was replaced by pod_termination_grace_period_seconds and cleanup_grace_period_seconds",
-	"runners.kubernetes.termination_grace_period_seconds": "was replaced by pod_termination_grace_period_seconds and cleanup_grace_period_seconds",
+func formerKeys() map[string]string {
+	return map[string]string{
+		"metrics_server":                                      "was removed in GitLab Runner 12.0; use listen_address",
+		"runners.metric_queries":                              "does not exist; the key is queries in [runners.referees.metrics]",
+		"runners.referees.metrics.metric_queries":             "does not exist, although GitLab's documentation shows it; the key is queries",
+		"runners.token_file":                                  `does not exist; a token can come from the environment: token = "$TOKEN"`,
+		"runners.tags":                                        "is no setting of the runner; tags are set in GitLab",
+		"runners.tag_list":                                    "is no setting of the runner; tags are set in GitLab",
+		"runners.tag-list":                                    "is no setting of the runner; tags are set in GitLab",
+		"runners.locked":                                      "is no setting of the runner; it is set in GitLab",
+		"runners.run_untagged":                                "is no setting of the runner; it is set in GitLab",
+		"runners.maximum_timeout":                             "is no setting of the runner; it is set in GitLab",
+		"runners.registration_token":                          "is no setting of the runner; register with it and keep the token that GitLab returns",
+		"runners.machine.OffPeakPeriods":                      "was removed from GitLab Runner; use [[runners.machine.autoscaling]]",
+		"runners.machine.OffPeakTimezone":                     "was removed from GitLab Runner; use [[runners.machine.autoscaling]]",
+		"runners.machine.OffPeakIdleCount":                    "was removed from GitLab Runner; use [[runners.machine.autoscaling]]",
+		"runners.machine.OffPeakIdleTime":                     "was removed from GitLab Runner; use [[runners.machine.autoscaling]]",
+		"runners.cache.ServerAddress":                         "was moved to [runners.cache.s3]",
+		"runners.cache.AccessKey":                             "was moved to [runners.cache.s3]",
+		"runners.cache.SecretKey":                             "was moved to [runners.cache.s3]",
+		"runners.cache.BucketName":                            "was moved to [runners.cache.s3] and [runners.cache.gcs]",
+		"runners.cache.BucketLocation":                        "was moved to [runners.cache.s3]",
+		"runners.cache.Insecure":                              "was moved to [runners.cache.s3]",
+		"runners.kubernetes.terminationGracePeriodSeconds":    "was replaced by pod_termination_grace_period_seconds and cleanup_grace_period_seconds",
+		"runners.kubernetes.termination_grace_period_seconds": "was replaced by pod_termination_grace_period_seconds and cleanup_grace_period_seconds",
+	}
 }
 
 // unknown reports a key that no field takes.
@@ -45,7 +47,7 @@ func (d *decoder) unknown(e entry, p place, above []level) {
 }
 
 func unknownText(name, key string, above []level) string {
-	for former, text := range formerKeys {
+	for former, text := range formerKeys() {
 		if strings.EqualFold(former, key) {
 			return text
 		}

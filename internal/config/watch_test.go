@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/glassrunner/glassrunner/internal/config"
@@ -71,6 +72,7 @@ func put(t *testing.T, path, text string) {
 }
 
 func TestWatcher(t *testing.T) {
+	t.Parallel()
 	t.Run("rewritten, same size", func(t *testing.T) {
 		t.Parallel()
 		path := write(t, "concurrent = 1\n")
@@ -187,24 +189,37 @@ func TestWatcherConfigMap(t *testing.T) {
 	expectNothing(t, changes)
 }
 
-// TestWatcherHalfWritten writes a file bit by bit; only its end is told.
+// TestWatcherHalfWritten writes a file bit by bit; only its end is told, within
+// three seconds of it.
 func TestWatcherHalfWritten(t *testing.T) {
 	t.Parallel()
 	path := write(t, "concurrent = 1\n")
-	changes := watch(t, path)
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = f.Close() }()
-	pause := time.NewTicker(10 * time.Millisecond)
-	defer pause.Stop()
-	for range 10 {
-		if _, err := f.WriteString("# line\n"); err != nil {
+	synctest.Test(t, func(t *testing.T) {
+		known, _, err := config.Load(path, hermetic)
+		if err != nil {
 			t.Fatal(err)
 		}
-		<-pause.C
-	}
-	expectChange(t, changes, path)
-	expectNothing(t, changes)
+		ctx, cancel := context.WithCancel(t.Context())
+		var told []string
+		go config.NewWatcher(path, 0, known.Hash).Run(ctx, func(hash string) { told = append(told, hash) })
+		f, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = f.Close() }()
+		for range 16 {
+			if _, err := f.WriteString("# line\n"); err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(70 * time.Millisecond)
+		}
+		<-time.After(3 * time.Second)
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		now, _, err := config.Load(path, hermetic)
+		if err != nil || len(told) != 1 || told[0] != now.Hash {
+			t.Errorf("got %v, %v, want only %s", told, err, now.Hash)
+		}
+	})
 }

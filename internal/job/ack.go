@@ -38,9 +38,9 @@ const (
 
 // Update tells a coordinator how a job is.
 type Update struct {
-	State    WireState
-	Reason   Reason // only with WireFailed, already mapped by Reason.Known
-	ExitCode int    // of the script; 0 is not sent
-	Checksum string // "crc32:%08x" of the whole log; "" before there is one
-	Size     int64  // bytes of the log
+	State    WireState `json:"state"`
+	Reason   Reason    `json:"reason"`    // only with WireFailed, already mapped by Reason.Known
+	ExitCode int       `json:"exit_code"` // of the script; 0 is not sent
+	Checksum string    `json:"checksum"`  // "crc32:%08x" of the whole log; "" before there is one
+	Size     int64     `json:"size"`      // bytes of the log
 }

@@ -20,10 +20,10 @@ const DefaultTimeout = 2 * time.Hour
 
 // Runner identifies one [[runners]] entry in facts, labels and log lines.
 type Runner struct {
-	Short    string // short token, the `runner` label
-	Name     string // the entry's name, may be empty
-	SystemID string // of this machine
-	Executor string // "shell", "docker", …
+	Short    string `json:"short"`     // short token, the `runner` label
+	Name     string `json:"name"`      // the entry's name, may be empty
+	SystemID string `json:"system_id"` // of this machine
+	Executor string `json:"executor"`  // "shell", "docker", …
 }
 
 // Spec is one job as its coordinator describes it. It is immutable once it

@@ -33,6 +33,7 @@ func (r Reason) Known(understood []string) Reason {
 		return ScriptFailure
 	case ScriptFailure, SystemFailure, ExecutionTimeout:
 		return r
+	default:
 	}
 	for _, u := range understood {
 		if Reason(u) == r {
@@ -44,8 +45,9 @@ func (r Reason) Known(understood []string) Reason {
 		return SystemFailure
 	case ConfigurationError:
 		return ScriptFailure
+	default:
+		return UnknownFailure
 	}
-	return UnknownFailure
 }
 
 // Outcome is what came of a job. The zero value is success.
@@ -114,6 +116,7 @@ func (d Directive) String() string {
 		return "cancel"
 	case Abort:
 		return "abort"
+	default:
+		return "go on"
 	}
-	return "go on"
 }

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -20,9 +21,9 @@ type Variables []Variable
 
 // Lookup returns the last variable of that key.
 func (vs Variables) Lookup(key string) (Variable, bool) {
-	for i := len(vs) - 1; i >= 0; i-- {
-		if vs[i].Key == key {
-			return vs[i], true
+	for _, v := range slices.Backward(vs) {
+		if v.Key == key {
+			return v, true
 		}
 	}
 	return Variable{}, false

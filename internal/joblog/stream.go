@@ -20,7 +20,7 @@ const (
 )
 
 // piece is how much of a write is handled at once, in bytes.
-const piece = 32 << 10
+const piece = 16 << 10
 
 // Stream is one source of output of a job, with its own state of masking, of
 // UTF-8 and of lines. It is safe for concurrent use.
@@ -246,7 +246,7 @@ func (s *Stream) entry(p []byte) {
 
 // write makes an entry of the text that was begun and p.
 func (s *Stream) write(p []byte) {
-	if len(s.out) >= piece {
+	if len(s.out) >= maxEntry {
 		s.flush()
 	}
 	h := s.stamp

@@ -349,7 +349,7 @@ func (u *Uploader) take(ack job.Ack, err error) job.Ack {
 // Buffers is a pool of chunks. The zero value is ready.
 type Buffers struct{ small, large sync.Pool }
 
-const smallChunk = 64 << 10
+const smallChunk = 16 << 10
 
 // get returns a buffer of at least n bytes, which is at most most.
 func (b *Buffers) get(n, most int) *[]byte {

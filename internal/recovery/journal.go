@@ -39,14 +39,14 @@ const (
 
 // Record is what a later process needs to know of a job.
 type Record struct {
-	Job    job.ID     `json:"job"`
-	Token  string     `json:"token"` // the job's, in the clear: the file is for this user only
-	Runner job.Runner `json:"runner"`
-	Coordinator
-	FailureReasons []string  `json:"failure_reasons,omitempty"` // that the coordinator understands
-	Timestamps     bool      `json:"timestamps"`                // how the log's lines begin
-	DebugTrace     bool      `json:"debug_trace"`
-	Started        time.Time `json:"started"`
+	Job            job.ID      `json:"job"`
+	Token          string      `json:"token"` // the job's, in the clear: the file is for this user only
+	Runner         job.Runner  `json:"runner"`
+	At             Coordinator `json:"coordinator"`
+	FailureReasons []string    `json:"failure_reasons,omitempty"` // that the coordinator understands
+	Timestamps     bool        `json:"timestamps"`                // how the log's lines begin
+	DebugTrace     bool        `json:"debug_trace"`
+	Started        time.Time   `json:"started"`
 	// Final is what is left to be told of a job that has ended; nil: its
 	// process died before the job's end.
 	Final *job.Update `json:"final,omitempty"`
@@ -228,7 +228,7 @@ func readProcess(dir string) ([]*Entry, error) {
 }
 
 func readEntry(dir string) (*Entry, error) {
-	text, err := os.ReadFile(filepath.Join(dir, recordFile)) //nolint:gosec // below our own state directory
+	text, err := os.ReadFile(filepath.Join(dir, recordFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		// The process died before it had told anybody that it took the job.
 		return nil, errors.Join(fmt.Errorf("%s: a job that was never stored", dir), os.RemoveAll(dir))
@@ -240,7 +240,7 @@ func readEntry(dir string) (*Entry, error) {
 	if err := json.Unmarshal(text, &e.Record); err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, recordFile), err)
 	}
-	claims, err := os.ReadFile(filepath.Join(dir, claimsFile)) //nolint:gosec // as above
+	claims, err := os.ReadFile(filepath.Join(dir, claimsFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}

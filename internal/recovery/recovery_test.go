@@ -22,7 +22,7 @@ import (
 func record(id job.ID) recovery.Record {
 	return recovery.Record{
 		Job: id, Token: "glcbt-1_x", Runner: job.Runner{Short: "abc", Executor: "shell"},
-		Coordinator: recovery.Coordinator{URL: "https://gitlab.example.test"}, Timestamps: true,
+		At: recovery.Coordinator{URL: "https://gitlab.example.test"}, Timestamps: true,
 		Started: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 	}
 }

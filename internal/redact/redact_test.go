@@ -244,7 +244,7 @@ func TestWrites(t *testing.T) {
 		writes = append(writes, len(p))
 		return len(p), nil
 	}))
-	for _, s := range []string{strings.Repeat("a secret ", 1000), "sec", "ret", strings.Repeat("x", 32<<10)} {
+	for _, s := range []string{strings.Repeat("a secret ", 1000), "sec", "ret", strings.Repeat("x", 16<<10)} {
 		n := len(writes)
 		if _, err := io.WriteString(w, s); err != nil {
 			t.Fatal(err)

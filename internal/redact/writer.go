@@ -7,7 +7,7 @@ import (
 
 // block is the size up to which the result of a Write is handed on as one
 // piece, in bytes.
-const block = 32 << 10
+const block = 16 << 10
 
 // Writer masks one stream. It is not safe for concurrent use.
 type Writer struct {
@@ -47,7 +47,7 @@ const (
 )
 
 // Writer returns a masked way to w with a state of its own. A Write of at most
-// 32 KiB leads to at most one Write of w unless masking makes it longer than
+// 16 KiB leads to at most one Write of w unless masking makes it longer than
 // that. The Writer does not keep p.
 func (m *Masker) Writer(w io.Writer) *Writer { return &Writer{m: m, w: w} }
 

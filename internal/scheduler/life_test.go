@@ -292,6 +292,9 @@ func TestReloadKeepsThePace(t *testing.T) {
 		if n := len(q.requests()); n != 16 {
 			t.Errorf("%d requests, want still 16", n)
 		}
+		if n := len(facts[event.Fed](w.tape, "a")); n != 16 {
+			t.Errorf("%d feeds, want still 16", n)
+		}
 		w.finish(t)
 	})
 }

@@ -113,13 +113,7 @@ func (l *loop) step() time.Time {
 	if l.draining {
 		return time.Time{}
 	}
-	l.startAll()
 	l.giveTurn()
-	l.startAll()
-	return l.next()
-}
-
-func (l *loop) startAll() {
 	for l.free() > 0 {
 		e := l.pick()
 		if e == nil {
@@ -127,6 +121,7 @@ func (l *loop) startAll() {
 		}
 		l.start(e)
 	}
+	return l.next()
 }
 
 // canTurn: a turn that meets the entry's own bounds is replaced by the next

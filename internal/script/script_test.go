@@ -212,17 +212,21 @@ func TestSkips(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	for name, change := range map[string]func(*script.Job){
-		"option for a refspec":   func(j *script.Job) { j.Spec.Git.Refspecs = []string{"--upload-pack=touch /tmp/x"} },
-		"empty refspec":          func(j *script.Job) { j.Spec.Git.Refspecs = []string{""} },
-		"option for a commit":    func(j *script.Job) { j.Spec.Git.SHA = "--orphan" },
-		"object format":          func(j *script.Job) { j.Spec.Git.ObjectFormat = "sha1 --bare" },
-		"negative depth":         func(j *script.Job) { j.Spec.Git.Depth = -1 },
-		"no address":             func(j *script.Job) { j.Spec.Git.RepoURL = "" },
-		"option for an address":  func(j *script.Job) { j.Spec.Git.RepoURL = "-u" },
-		"broken address":         func(j *script.Job) { j.Spec.Git.RepoURL = "https://u:" + token + "@h:port/%zz" },
-		"submodule strategy":     func(j *script.Job) { j.Variables = append(j.Variables, vars("GIT_SUBMODULE_STRATEGY", "some")...) },
-		"bare exclude":           func(j *script.Job) { j.Variables = append(j.Variables, vars("GIT_SUBMODULE_STRATEGY", "normal", "GIT_SUBMODULE_PATHS", "a :(exclude)")...) },
-		"submodule depth":        func(j *script.Job) { j.Variables = append(j.Variables, vars("GIT_SUBMODULE_STRATEGY", "normal", "GIT_SUBMODULE_DEPTH", "x")...) },
+		"option for a refspec":  func(j *script.Job) { j.Spec.Git.Refspecs = []string{"--upload-pack=touch /tmp/x"} },
+		"empty refspec":         func(j *script.Job) { j.Spec.Git.Refspecs = []string{""} },
+		"option for a commit":   func(j *script.Job) { j.Spec.Git.SHA = "--orphan" },
+		"object format":         func(j *script.Job) { j.Spec.Git.ObjectFormat = "sha1 --bare" },
+		"negative depth":        func(j *script.Job) { j.Spec.Git.Depth = -1 },
+		"no address":            func(j *script.Job) { j.Spec.Git.RepoURL = "" },
+		"option for an address": func(j *script.Job) { j.Spec.Git.RepoURL = "-u" },
+		"broken address":        func(j *script.Job) { j.Spec.Git.RepoURL = "https://u:" + token + "@h:port/%zz" },
+		"submodule strategy":    func(j *script.Job) { j.Variables = append(j.Variables, vars("GIT_SUBMODULE_STRATEGY", "some")...) },
+		"bare exclude": func(j *script.Job) {
+			j.Variables = append(j.Variables, vars("GIT_SUBMODULE_STRATEGY", "normal", "GIT_SUBMODULE_PATHS", "a :(exclude)")...)
+		},
+		"submodule depth": func(j *script.Job) {
+			j.Variables = append(j.Variables, vars("GIT_SUBMODULE_STRATEGY", "normal", "GIT_SUBMODULE_DEPTH", "x")...)
+		},
 		"line break in refspec":  func(j *script.Job) { j.Spec.Git.Refspecs = []string{"a\nb"} },
 		"line break in address":  func(j *script.Job) { j.Spec.Git.RepoURL = "https://h/\n" },
 		"NUL in commit":          func(j *script.Job) { j.Spec.Git.SHA = "a\x00b" },

@@ -252,9 +252,9 @@ func (j *Job) nativeClone(w *writer, r remote) {
 	w.line(";; *)")
 	switch {
 	case g.Ref != "" && g.Depth > 0:
-		w.print(notice(fmt.Sprintf("Cloning repository for %s with git depth set to %d...", g.Ref, g.Depth)))
+		w.print(notice(fmt.Sprintf("Cloning repository for %s with git depth set to %d...", oneLine(g.Ref), g.Depth)))
 	case g.Ref != "":
-		w.print(notice("Cloning repository for " + g.Ref + "..."))
+		w.print(notice("Cloning repository for " + oneLine(g.Ref) + "..."))
 	default:
 		w.print(notice("Cloning repository..."))
 	}

@@ -20,15 +20,12 @@ func identifier(s string) bool {
 	return s != ""
 }
 
-// unassignable are names that a shell keeps for itself: to assign them ends
-// the script in one shell or another.
-func unassignable(key string) bool {
-	switch key {
-	case "BASHOPTS", "BASH_VERSINFO", "EUID", "OPTIND", "PPID", "SHELLOPTS", "UID":
-		return true
-	}
-	return false
-}
+// reserved are names that a shell keeps for itself. To assign some of them
+// ends the script in one shell or another, and bash takes the values of
+// others for arithmetic, which may name commands to run.
+const reserved = "BASHOPTS|BASHPID|BASH_ARGV0|BASH_SUBSHELL|BASH_VERSINFO|EPOCHREALTIME|EPOCHSECONDS|EUID|HISTCMD|LINENO|OPTIND|PPID|RANDOM|SECONDS|SHELLOPTS|SRANDOM|UID"
+
+func unassignable(key string) bool { return strings.Contains("|"+reserved+"|", "|"+key+"|") }
 
 // usable are the variables that a shell can have, each once, in order.
 // Warnings name the others, which a job cannot be given.

@@ -119,9 +119,8 @@ func (w *writer) importEnv() {
 			"if ($glr -match '^([A-Za-z_][A-Za-z0-9_]*)=(.*)$') { [Environment]::SetEnvironmentVariable($Matches[1], $Matches[2]) } } }")
 		return
 	}
-	// The names that unassignable knows would end the script here.
 	w.line(`if [ -s "$GITLAB_ENV" ]; then while IFS= read -r glr || [ -n "$glr" ]; do case ${glr%%=*} in "$glr"|''|[0123456789]*` +
-		`|*[!ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_]*|BASHOPTS|BASH_VERSINFO|EUID|OPTIND|PPID|SHELLOPTS|UID) ;; ` +
+		`|*[!ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_]*|` + reserved + `) ;; ` +
 		`*) export "$glr" ;; esac; done <"$GITLAB_ENV"; unset glr; fi`)
 }
 

@@ -45,7 +45,7 @@ export FF_USE_GITALY_CORRELATION_ID=true
 export FF_USE_GIT_BUNDLE_URIS=true
 export CI_SERVER_TLS_CA_FILE=/builds/group/project.tmp/CI_SERVER_TLS_CA_FILE
 export GITLAB_ENV=/builds/group/project.tmp/gitlab_runner_env
-if [ -s "$GITLAB_ENV" ]; then while IFS= read -r glr || [ -n "$glr" ]; do case ${glr%%=*} in "$glr"|''|[0123456789]*|*[!ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_]*|BASHOPTS|BASH_VERSINFO|EUID|OPTIND|PPID|SHELLOPTS|UID) ;; *) export "$glr" ;; esac; done <"$GITLAB_ENV"; unset glr; fi
+if [ -s "$GITLAB_ENV" ]; then while IFS= read -r glr || [ -n "$glr" ]; do case ${glr%%=*} in "$glr"|''|[0123456789]*|*[!ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_]*|BASHOPTS|BASHPID|BASH_ARGV0|BASH_SUBSHELL|BASH_VERSINFO|EPOCHREALTIME|EPOCHSECONDS|EUID|HISTCMD|LINENO|OPTIND|PPID|RANDOM|SECONDS|SHELLOPTS|SRANDOM|UID) ;; *) export "$glr" ;; esac; done <"$GITLAB_ENV"; unset glr; fi
 export GIT_CONFIG_GLOBAL=/builds/group/project.tmp/.glr.gconf
 export GIT_TERMINAL_PROMPT=0
 export GCM_INTERACTIVE=Never

@@ -9,7 +9,7 @@ with "quotes"'
 export KUBECONFIG=/builds/group/project.tmp/KUBECONFIG
 export CI_PROJECT_PATH=group/project
 export GITLAB_ENV=/builds/group/project.tmp/gitlab_runner_env
-if [ -s "$GITLAB_ENV" ]; then while IFS= read -r glr || [ -n "$glr" ]; do case ${glr%%=*} in "$glr"|''|[0123456789]*|*[!ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_]*|BASHOPTS|BASH_VERSINFO|EUID|OPTIND|PPID|SHELLOPTS|UID) ;; *) export "$glr" ;; esac; done <"$GITLAB_ENV"; unset glr; fi
+if [ -s "$GITLAB_ENV" ]; then while IFS= read -r glr || [ -n "$glr" ]; do case ${glr%%=*} in "$glr"|''|[0123456789]*|*[!ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_]*|BASHOPTS|BASHPID|BASH_ARGV0|BASH_SUBSHELL|BASH_VERSINFO|EPOCHREALTIME|EPOCHSECONDS|EUID|HISTCMD|LINENO|OPTIND|PPID|RANDOM|SECONDS|SHELLOPTS|SRANDOM|UID) ;; *) export "$glr" ;; esac; done <"$GITLAB_ENV"; unset glr; fi
 cd /builds/group/project
 printf '%s\n' '␛[32;1m$ echo before␛[0;m'
 echo before

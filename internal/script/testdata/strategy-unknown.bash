@@ -34,7 +34,7 @@ export GIT_CHECKOUT=perhaps
 export GIT_LFS_SKIP_SMUDGE=true
 export GIT_CLEAN_FLAGS=none
 export GITLAB_ENV=/builds/group/project.tmp/gitlab_runner_env
-if [ -s "$GITLAB_ENV" ]; then while IFS= read -r glr || [ -n "$glr" ]; do case ${glr%%=*} in "$glr"|''|[0123456789]*|*[!ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_]*|BASHOPTS|BASH_VERSINFO|EUID|OPTIND|PPID|SHELLOPTS|UID) ;; *) export "$glr" ;; esac; done <"$GITLAB_ENV"; unset glr; fi
+if [ -s "$GITLAB_ENV" ]; then while IFS= read -r glr || [ -n "$glr" ]; do case ${glr%%=*} in "$glr"|''|[0123456789]*|*[!ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_]*|BASHOPTS|BASHPID|BASH_ARGV0|BASH_SUBSHELL|BASH_VERSINFO|EPOCHREALTIME|EPOCHSECONDS|EUID|HISTCMD|LINENO|OPTIND|PPID|RANDOM|SECONDS|SHELLOPTS|SRANDOM|UID) ;; *) export "$glr" ;; esac; done <"$GITLAB_ENV"; unset glr; fi
 export GIT_TERMINAL_PROMPT=0
 export GCM_INTERACTIVE=Never
 export GLR_EXT_GIT_CONFIG_PATH=/builds/group/project.tmp/.gitlab-runner.ext.conf

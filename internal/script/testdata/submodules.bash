@@ -38,7 +38,7 @@ export CI_SERVER_SHELL_SSH_HOST=ssh.example.com
 export CI_SERVER_SHELL_SSH_PORT=2222
 export GIT_CHECKOUT=false
 export GITLAB_ENV=/builds/group/project.tmp/gitlab_runner_env
-if [ -s "$GITLAB_ENV" ]; then while IFS= read -r glr || [ -n "$glr" ]; do case ${glr%%=*} in "$glr"|''|[0123456789]*|*[!ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_]*|BASHOPTS|BASH_VERSINFO|EUID|OPTIND|PPID|SHELLOPTS|UID) ;; *) export "$glr" ;; esac; done <"$GITLAB_ENV"; unset glr; fi
+if [ -s "$GITLAB_ENV" ]; then while IFS= read -r glr || [ -n "$glr" ]; do case ${glr%%=*} in "$glr"|''|[0123456789]*|*[!ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_]*|BASHOPTS|BASHPID|BASH_ARGV0|BASH_SUBSHELL|BASH_VERSINFO|EPOCHREALTIME|EPOCHSECONDS|EUID|HISTCMD|LINENO|OPTIND|PPID|RANDOM|SECONDS|SHELLOPTS|SRANDOM|UID) ;; *) export "$glr" ;; esac; done <"$GITLAB_ENV"; unset glr; fi
 export GIT_TERMINAL_PROMPT=0
 export GCM_INTERACTIVE=Never
 export GIT_LFS_SKIP_SMUDGE=1
