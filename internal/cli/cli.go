@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"github.com/glassrunner/glassrunner/internal/app"
 	"github.com/glassrunner/glassrunner/internal/config"
 	"github.com/glassrunner/glassrunner/internal/observe/logs"
 	"github.com/glassrunner/glassrunner/internal/version"
@@ -52,11 +53,15 @@ func System() World {
 // went well, 1 when something failed, 2 when the command line is wrong.
 func Main(args []string, w World) int {
 	c := &command{World: w, args: args, fromEnv: map[string]bool{}}
+	return c.main()
+}
+
+func (c *command) main() int {
 	root := c.root()
-	root.SetArgs(args)
-	root.SetIn(w.In)
-	root.SetOut(w.Out)
-	root.SetErr(w.Err)
+	root.SetArgs(c.args)
+	root.SetIn(c.In)
+	root.SetOut(c.Out)
+	root.SetErr(c.Err)
 	err := root.ExecuteContext(context.Background())
 	if c.profile != nil {
 		pprof.StopCPUProfile()
@@ -67,7 +72,7 @@ func Main(args []string, w World) int {
 	}
 	err = asUsage(err)
 	if !errors.Is(err, errTold) {
-		fmt.Fprintln(w.Err, version.Name+": "+logs.Scrub(err.Error()))
+		fmt.Fprintln(c.Err, version.Name+": "+logs.Scrub(err.Error()))
 	}
 	var usage *usageError
 	if errors.As(err, &usage) {
@@ -97,11 +102,16 @@ type command struct {
 	profile    *os.File
 	// fromEnv are the flags that the environment gave their value.
 	fromEnv map[string]bool
+	// serving runs an app until it ends; serve, but for tests.
+	serving func(ctx context.Context, o app.Options, service string) error
 	// log is what commands other than run tell of what they do.
 	log *slog.Logger
 }
 
 func (c *command) root() *cobra.Command {
+	if c.serving == nil {
+		c.serving = c.serve
+	}
 	root := &cobra.Command{
 		Use:   version.Name,
 		Short: "A CI/CD runner for GitLab that its operator can see into",

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"bytes"
+	"context"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -24,18 +26,17 @@ func Actions(signals ...os.Signal) []string {
 	return out
 }
 
-// SingleOptions gives tests what run-single asks the app for.
-func SingleOptions(w World, args ...string) (app.Options, error) {
-	c := &command{World: w, args: args, fromEnv: map[string]bool{}}
-	root := c.root()
-	var o app.Options
-	var err error
-	cmd, rest, findErr := root.Find(args)
-	if findErr != nil {
-		return o, findErr
+// Served returns what a command line would start, its exit code and what it
+// printed as errors.
+func Served(getenv func(string) string, args ...string) (o app.Options, code int, stderr string) {
+	var out, errs bytes.Buffer
+	c := &command{
+		World: World{In: &bytes.Buffer{}, Out: &out, Err: &errs, Getenv: getenv}, args: args, fromEnv: map[string]bool{},
+		serving: func(_ context.Context, got app.Options, _ string) error {
+			o = got
+			return nil
+		},
 	}
-	c.inspect = func(got app.Options) { o = got }
-	_ = cmd
-	_ = rest
-	return o, err
+	code = c.main()
+	return o, code, errs.String()
 }

@@ -37,7 +37,7 @@ SIGHUP           reload the configuration, as does a change of the file`,
 			if !syslog {
 				service = ""
 			}
-			return c.serve(cmd.Context(), o, service)
+			return c.serving(cmd.Context(), o, service)
 		},
 	}
 	f := cmd.Flags()

@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -34,6 +35,8 @@ func TestMain(m *testing.M) {
 //	gitlab fault ENDPOINT STATUS [COUNT]
 //	gitlab heal           ends all faults
 //	gitlab job SCRIPT     queues a job
+//	gitlab wait           until all jobs are over
+//	gitlab info           prints what machines tell of themselves, for stdout
 //	gitlab show           prints runners, managers and what was wrong, for stdout
 //	gitlab stop           nothing listens any more
 //	gr CODE ARG...        runs the program; it has to end with that code and
@@ -50,6 +53,12 @@ func TestScripts(t *testing.T) {
 			env.Setenv("HOME", env.WorkDir)
 			env.Defer(func() { _ = w.stop() })
 			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond == "root" {
+				return os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("there is no condition %q", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"gitlab": gitlab, "gr": gr},
 	})
@@ -126,6 +135,19 @@ func gitlab(ts *testscript.TestScript, neg bool, args []string) {
 		need(1)
 		_, err := w.server.Enqueue(fakegitlab.Job{Script: args[1:], Variables: []fakegitlab.Variable{{Key: "GIT_STRATEGY", Value: "none"}}})
 		ts.Check(err)
+	case "wait":
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		for _, j := range w.server.Jobs() {
+			_, err := w.server.Wait(ctx, j.ID)
+			ts.Check(err)
+		}
+	case "info":
+		for _, r := range w.server.Runners() {
+			for _, m := range r.Managers {
+				fmt.Fprintf(ts.Stdout(), "%s\n", m.Info)
+			}
+		}
 	case "show":
 		show(ts, w.server)
 	case "stop":

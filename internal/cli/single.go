@@ -52,7 +52,7 @@ Signals mean what they mean to run; see 'glassrunner run --help'.`,
 		if err != nil {
 			return err
 		}
-		return c.serve(cmd.Context(), o, "")
+		return c.serving(cmd.Context(), o, "")
 	}
 	return cmd
 }
