@@ -42,7 +42,7 @@ func explain(addr string, err error) error {
 	host, port, splitErr := net.SplitHostPort(addr)
 	var dns *net.DNSError
 	var parse *net.AddrError
-	remedy := ""
+	var remedy string
 	switch {
 	case splitErr != nil || errors.As(err, &parse):
 		remedy = fmt.Sprintf("%v: listen_address is [host]:port", cause(err))

@@ -58,7 +58,7 @@ func (s *Server) guarded(next http.Handler, panics prometheus.Counter) http.Hand
 			v := recover()
 			if v == nil || v == http.ErrAbortHandler { //nolint:errorlint // the value itself is what net/http compares
 				if v != nil {
-					panic(v) // net/http cuts the connection, as was asked for
+					panic(v) //nolint:forbidigo // net/http cuts the connection, as was asked for
 				}
 				return
 			}

@@ -107,7 +107,7 @@ func (m *scrapes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.Set("Content-Encoding", coding)
 	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	_, _ = w.Write(body) // a client that went away has no need of it
+	_, _ = w.Write(body) //nolint:gosec // not HTML; a client that went away has no need of it
 }
 
 // write makes the answer in one of the buffers and gives the slot back.

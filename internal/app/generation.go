@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/glassrunner/glassrunner/internal/build"
@@ -190,7 +191,7 @@ func (a *App) plan(g *generation) scheduler.Config {
 		r := e.config
 		adaptive, set := r.FeatureFlags["FF_USE_ADAPTIVE_REQUEST_CONCURRENCY"]
 		c.Entries = append(c.Entries, scheduler.Entry{
-			Runner: e.runner, Key: r.URL + "\x00" + r.Token.Reveal(), Valid: r.Token != "",
+			Runner: e.runner, Key: r.URL + "\x00" + r.Token.Reveal(), Valid: strings.TrimSpace(r.Token.Reveal()) != "",
 			Limit: r.Limit, RequestConcurrency: r.RequestConcurrency(), Adaptive: adaptive || !set,
 			StrictInterval: r.StrictCheckInterval,
 			UnhealthyLimit: r.UnhealthyLimit(), UnhealthyInterval: r.UnhealthyInterval(),

@@ -49,7 +49,7 @@ func (a *App) applyLocked(ctx context.Context, c *config.Config, r *config.Repor
 	if r != nil {
 		loaded.Warnings = len(r.Warnings())
 		for _, p := range r.Warnings() {
-			a.log.Warn(p.String())
+			a.log.Warn("Doubtful setting in the configuration", "problem", p.String())
 		}
 	}
 	a.current.Store(g)

@@ -223,7 +223,7 @@ func (r *run) prepare(ctx context.Context, slot, projectSlot int) error {
 
 func (r *run) open(ctx context.Context, slot, projectSlot int) error {
 	t := r.o.Driver.Traits()
-	dirs, err := r.placeOf(t, projectSlot)
+	dirs, err := r.placeOf(t, slot, projectSlot)
 	if err != nil {
 		return err
 	}

@@ -89,7 +89,7 @@ func (b *Build) clonePath(t executor.Traits, root, clone string, vars job.Variab
 	if !allowed {
 		return "", misconfigured("setting GIT_CLONE_PATH is not allowed, enable `custom_build_dir` feature")
 	}
-	clone = path.Clean(append(vars, job.Variable{Key: "CI_BUILDS_DIR", Value: root}).Expand(clone, nil))
+	clone = path.Clean(vars.Expand(clone, nil)) // a variable of its own may lead to it
 	rel, err := filepath.Rel(root, clone)
 	if err != nil || rel == ".." || strings.HasPrefix(rel, "../") {
 		return "", misconfigured("the GIT_CLONE_PATH=%q has to be within %q", clone, root)
@@ -163,15 +163,18 @@ func (b *Build) variables(t executor.Traits, d executor.Dirs, slot, projectSlot 
 
 // placeOf reads the variables that say where the job lives, which there is
 // no place yet to expand the others for.
-func (b *Build) placeOf(t executor.Traits, projectSlot int) (executor.Dirs, error) {
-	return b.dirs(t, projectSlot, b.settingsOnly())
-}
-
-// settingsOnly are the variables that say where the job lives: they are read
-// before there is a place to expand the others for.
-func (b *Build) settingsOnly() job.Variables {
-	vs := append(b.before(), b.spec.Variables...)
-	return vs.Expanded(nil)
+func (b *Build) placeOf(t executor.Traits, slot, projectSlot int) (executor.Dirs, error) {
+	root := b.o.BuildsDir
+	if root == "" {
+		root = t.BuildsDir
+	}
+	vs := b.before()
+	for _, v := range [][2]string{
+		{"CI_BUILDS_DIR", root}, {"CI_CONCURRENT_ID", strconv.Itoa(slot)}, {"CI_CONCURRENT_PROJECT_ID", strconv.Itoa(projectSlot)},
+	} {
+		vs = append(vs, job.Variable{Key: v[0], Value: v[1], Public: true, Internal: true})
+	}
+	return b.dirs(t, projectSlot, append(vs, b.spec.Variables...).Expanded(nil))
 }
 
 // duration reads a setting such as RUNNER_SCRIPT_TIMEOUT. What is wrong with

@@ -16,6 +16,9 @@ import (
 	"github.com/glassrunner/glassrunner/internal/job"
 )
 
+// takeBackTimeout is how long a failed registration may take to undo itself.
+const takeBackTimeout = 30 * time.Second
+
 // registration is one run of register.
 type registration struct {
 	*command
@@ -253,6 +256,8 @@ func (g *registration) takeBack(ctx context.Context) {
 		g.log.Warn("The registration failed; the runner stays on the server (--leave-runner)", "runner", g.runner.ShortToken())
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, takeBackTimeout)
+	defer cancel()
 	if err := g.undo(ctx); err != nil {
 		g.log.Error("The registration failed, and the runner could not be removed from the server", "runner", g.runner.ShortToken(), "error", err)
 		return

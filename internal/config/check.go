@@ -223,17 +223,26 @@ func (c *checker) executor(r *Runner, p place) {
 // mostLabels is how many labels a runner may have, global ones included.
 const mostLabels = 32
 
-var (
-	labelKey   = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{2,64}$`)
-	labelValue = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,256}$`)
-)
+// labelText reports whether s has between least and most of the characters of
+// labels. A regular expression with such counts is large, and every command
+// would build it at its start.
+func labelText(s string, least, most int) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '-', c == '_', c == '.':
+		default:
+			return false
+		}
+	}
+	return len(s) >= least && len(s) <= most
+}
 
 func (c *checker) labels(labels map[string]string, p place) {
 	for _, key := range slices.Sorted(maps.Keys(labels)) {
-		if !labelKey.MatchString(key) {
+		if !labelText(key, 3, 65) || key[0] == '-' || key[0] == '.' {
 			c.add(Error, p.child(key), "not a label name: want 3 to 65 of the characters a-z, A-Z, 0-9, dot, underscore and hyphen, the first no dot or hyphen")
 		}
-		if !labelValue.MatchString(labels[key]) {
+		if !labelText(labels[key], 1, 256) {
 			c.add(Error, p.child(key), fmt.Sprintf("found %s, want 1 to 256 of the characters a-z, A-Z, 0-9, dot, underscore and hyphen", quoteValue(labels[key])))
 		}
 	}

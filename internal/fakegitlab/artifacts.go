@@ -87,7 +87,7 @@ func (s *Server) processing(c *call) (*job, answer) {
 		return nil, answer{status: http.StatusForbidden, message: "403 Forbidden"}
 	}
 	if j.status != Running && j.status != Canceling {
-		return nil, refusal(j.status, "Job is not processing on runner")
+		return nil, refusal(j.status)
 	}
 	return j, answer{}
 }
@@ -226,7 +226,7 @@ func (s *Server) handleDownload(c *call) {
 	case token == "":
 		c.json(http.StatusUnauthorized, map[string]string{"message": "401 Unauthorized"})
 	case asking == nil:
-		c.forbidden("")
+		c.forbidden()
 	case a == nil:
 		c.json(http.StatusNotFound, map[string]string{"message": "404 Not Found"})
 	case s.opts.DirectDownload && c.r.URL.Query().Get("direct_download") == "true":
@@ -283,7 +283,7 @@ func (s *Server) handleEnvironmentKey(c *call) {
 	j := s.authenticate(c, "")
 	s.mu.Unlock()
 	if j == nil {
-		c.forbidden("")
+		c.forbidden()
 		return
 	}
 	c.json(http.StatusNotFound, map[string]string{"message": "404 Not Found"})

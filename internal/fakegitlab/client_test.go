@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"maps"
 	"mime/multipart"
 	"net/http"
 	"net/textproto"
@@ -66,7 +67,7 @@ func newClient(t testing.TB, s *fake.Server, token string) *client {
 
 func goodInfo() map[string]any {
 	features := map[string]any{}
-	for _, key := range strings.Fields(`trace_reset trace_checksum trace_size cancelable cancel_gracefully two_phase_job_commit
+	for key := range strings.FieldsSeq(`trace_reset trace_checksum trace_size cancelable cancel_gracefully two_phase_job_commit
 		job_inputs artifacts upload_multiple_artifacts upload_raw_artifacts cache fallback_cache_keys refspecs masking
 		raw_variables artifacts_exclude multi_build_steps vault_secrets return_exit_code variables image
 		image_executor_opts services service_variables service_multiple_aliases service_executor_opts session terminal
@@ -107,9 +108,7 @@ func (c *client) send(ctx context.Context, method, path string, header map[strin
 			r.Header.Set(k, v)
 		}
 	}
-	for k, v := range c.header {
-		r.Header[k] = v
-	}
+	maps.Copy(r.Header, c.header)
 	resp, err := c.http.Do(r)
 	if err != nil {
 		return reply{err: err}
@@ -128,9 +127,7 @@ func (c *client) sendJSON(method, path string, header map[string]string, body an
 		}
 	}
 	h := map[string]string{"Content-Type": "application/json"}
-	for k, v := range header {
-		h[k] = v
-	}
+	maps.Copy(h, header)
 	return c.send(context.Background(), method, path, h, raw)
 }
 
@@ -167,7 +164,6 @@ type held struct {
 	payload fake.Payload
 	path    string
 	log     []byte
-	sent    int
 }
 
 func (j *held) put(state string, more map[string]any) reply {
@@ -177,9 +173,7 @@ func (j *held) put(state string, more map[string]any) reply {
 		body["checksum"] = sum
 		body["output"] = map[string]any{"checksum": sum, "bytesize": len(j.log)}
 	}
-	for k, v := range more {
-		body[k] = v
-	}
+	maps.Copy(body, more)
 	return j.c.sendJSON("PUT", j.path, map[string]string{"JOB-TOKEN": j.payload.Token}, body)
 }
 

@@ -2,6 +2,7 @@ package fakegitlab
 
 import (
 	"bytes"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -72,7 +73,7 @@ func (s *Server) AddFault(f Fault) FaultID {
 	defer s.fmu.Unlock()
 	s.nextFault++
 	s.faults = append(s.faults, &activeFault{
-		Fault: f, id: s.nextFault, random: rand.New(rand.NewPCG(s.opts.Seed, uint64(s.nextFault))), //nolint:gosec // repeatable on purpose
+		Fault: f, id: s.nextFault, random: rand.New(rand.NewPCG(s.opts.Seed, uint64(s.nextFault))),
 	})
 	s.armed.Store(true)
 	return s.nextFault
@@ -207,9 +208,7 @@ func (s *Server) applyFault(c *call) {
 func (s *Server) emit(c *call, answer *bufferedWriter) {
 	f := c.fault
 	h := c.w.Header()
-	for key, values := range answer.header {
-		h[key] = values
-	}
+	maps.Copy(h, answer.header)
 	h.Del("Content-Length")
 	body := answer.body.Bytes()
 	if f.Endless {
@@ -335,7 +334,7 @@ func HugeJSON(n int) []byte {
 
 // Garbage is n bytes of noise that depend on seed only, for Fault.Body.
 func Garbage(seed uint64, n int) []byte {
-	random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // repeatable on purpose
+	random := rand.New(rand.NewPCG(seed, 1))
 	out := make([]byte, n)
 	for i := range out {
 		out[i] = byte(random.Uint32())

@@ -215,7 +215,7 @@ func (j *job) snapshot() Snapshot {
 	out := Snapshot{
 		ID: j.id, Name: j.spec.Name, Stage: j.spec.Stage, Status: j.status, FailureReason: j.reason, ExitCode: j.exitCode,
 		Token: j.token, PipelineID: j.spec.PipelineID,
-		Trace: j.trace[:len(j.trace):len(j.trace)], TraceSize: j.size, TraceCRC: j.crc, Checksum: j.checksum,
+		Trace: slices.Clip(j.trace), TraceSize: j.size, TraceCRC: j.crc, Checksum: j.checksum,
 		Bytesize: j.bytesize, Debug: j.debug,
 		EnqueuedAt: j.enqueued, HandedOutAt: j.handedOut, AckedAt: j.ackedAt, FirstOutputAt: j.firstOutput,
 		FinishedAt: j.finishedAt, LastContact: j.lastContact,

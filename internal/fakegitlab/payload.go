@@ -1,6 +1,9 @@
 package fakegitlab
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"maps"
+)
 
 // Payload is the JSON of a 201 answer to POST /api/v4/jobs/request, field by field as GitLab sends it.
 type Payload struct {
@@ -235,8 +238,6 @@ func (p *Payload) marshal() ([]byte, error) {
 	if err := json.Unmarshal(raw, &fields); err != nil {
 		return nil, err
 	}
-	for key, value := range p.Extra {
-		fields[key] = value
-	}
+	maps.Copy(fields, p.Extra)
 	return json.Marshal(fields)
 }

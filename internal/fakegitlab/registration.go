@@ -70,7 +70,7 @@ func (s *Server) handleRegister(c *call) {
 		return
 	}
 	if req.Token != s.opts.RegistrationToken {
-		c.forbidden("")
+		c.forbidden()
 		return
 	}
 	s.checkInfo(req.Info, string(c.endpoint), 0)
@@ -170,7 +170,7 @@ func (s *Server) handleVerify(c *call) {
 	}
 	s.mu.Unlock()
 	if ru == nil {
-		c.forbidden("")
+		c.forbidden()
 		return
 	}
 	c.json(http.StatusOK, body)
@@ -189,7 +189,7 @@ func (s *Server) handleUnregister(c *call) {
 	}
 	s.mu.Unlock()
 	if ru == nil {
-		c.forbidden("")
+		c.forbidden()
 		return
 	}
 	c.empty(http.StatusNoContent)
@@ -215,7 +215,7 @@ func (s *Server) handleUnregisterManager(c *call) {
 	s.mu.Unlock()
 	switch {
 	case ru == nil:
-		c.forbidden("")
+		c.forbidden()
 	case !found:
 		c.json(http.StatusNotFound, map[string]string{"message": "404 Runner manager Not Found"})
 	default:
@@ -238,7 +238,7 @@ func (s *Server) handleResetToken(c *call) {
 	body := s.resetToken(ru)
 	s.mu.Unlock()
 	if ru == nil {
-		c.forbidden("")
+		c.forbidden()
 		return
 	}
 	c.json(http.StatusCreated, body)
@@ -255,7 +255,7 @@ func (s *Server) resetByAdmin(c *call) {
 		c.json(http.StatusUnauthorized, map[string]string{"message": "401 Unauthorized"})
 		return
 	case token != s.opts.AdminToken:
-		c.forbidden("")
+		c.forbidden()
 		return
 	case err != nil:
 		c.json(http.StatusBadRequest, map[string]string{"error": "id is invalid"})
@@ -296,7 +296,7 @@ func (s *Server) handleDiscovery(c *call) {
 	s.mu.Unlock()
 	switch {
 	case ru == nil:
-		c.forbidden("")
+		c.forbidden()
 	case s.opts.RouterURL == "":
 		c.json(http.StatusNotImplemented, map[string]string{"message": "501 Not Implemented"})
 	default:

@@ -57,7 +57,7 @@ func (s *Server) poll(c *call, req *jobRequest) func() {
 	ru := s.findRunner(req.Token)
 	s.checkUnhealthy(req.Token, ru == nil, c.repeated)
 	if ru == nil {
-		return func() { c.forbidden("") }
+		return func() { c.forbidden() }
 	}
 	m := s.touchManager(ru, req.SystemID, req.Info, "jobs/request")
 	m.requests++

@@ -315,12 +315,8 @@ func (c *call) empty(status int) {
 }
 
 // forbidden is the 403 of an unknown token, job or a foreign token.
-func (c *call) forbidden(reason string) {
-	text := "403 Forbidden"
-	if reason != "" {
-		text += " - " + reason
-	}
-	c.json(http.StatusForbidden, map[string]string{"message": text})
+func (c *call) forbidden() {
+	c.json(http.StatusForbidden, map[string]string{"message": "403 Forbidden"})
 }
 
 // missing is the 400 of the parameter validation.

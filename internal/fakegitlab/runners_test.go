@@ -3,6 +3,7 @@ package fakegitlab_test
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -16,9 +17,7 @@ func TestRegistration(t *testing.T) {
 	c := newClient(t, s, "")
 	register := func(token string, more map[string]any) reply {
 		body := map[string]any{"token": token, "info": goodInfo(), "run_untagged": true, "locked": false, "paused": false}
-		for k, v := range more {
-			body[k] = v
-		}
+		maps.Copy(body, more)
 		return c.sendJSON("POST", "/api/v4/runners", map[string]string{"RUNNER-TOKEN": token}, body)
 	}
 	for _, tt := range []struct {
@@ -57,9 +56,7 @@ func TestRunnerEndpoints(t *testing.T) {
 	c := newClient(t, s, ru.Token)
 	call := func(method, path, token string, more map[string]any) reply {
 		body := map[string]any{"token": token}
-		for k, v := range more {
-			body[k] = v
-		}
+		maps.Copy(body, more)
 		return c.sendJSON(method, path, map[string]string{"RUNNER-TOKEN": token}, body)
 	}
 	machine := map[string]any{"system_id": systemID, "info": goodInfo()}
@@ -151,7 +148,7 @@ func TestDeterministicTokens(t *testing.T) {
 		s := fake.New(fake.Options{Seed: seed})
 		return s.AddRunner(fake.RunnerConfig{}).Token
 	}
-	if token(1) != token(1) || token(1) == token(2) {
+	if first, again := token(1), token(1); first != again || first == token(2) {
 		t.Error("tokens do not follow the seed")
 	}
 }

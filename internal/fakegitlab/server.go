@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -338,16 +339,10 @@ func (s *Server) Stats() Stats {
 	defer s.mu.Unlock()
 	out := s.stats
 	out.Requests = make(map[Endpoint]int64, len(s.stats.Requests))
-	for k, v := range s.stats.Requests {
-		out.Requests[k] = v
-	}
+	maps.Copy(out.Requests, s.stats.Requests)
 	out.Statuses = make(map[int]int64, len(s.stats.Statuses))
-	for k, v := range s.stats.Statuses {
-		out.Statuses[k] = v
-	}
+	maps.Copy(out.Statuses, s.stats.Statuses)
 	out.Finished = make(map[Status]int64, len(s.stats.Finished))
-	for k, v := range s.stats.Finished {
-		out.Finished[k] = v
-	}
+	maps.Copy(out.Finished, s.stats.Finished)
 	return out
 }

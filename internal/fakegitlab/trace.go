@@ -29,7 +29,7 @@ func parseOffset(text string) (int64, bool) {
 	if err != nil {
 		return 0, false
 	}
-	return int64(n), true //nolint:gosec // 63 bits fit
+	return int64(n), true
 }
 
 // handleTrace is PATCH jobs/:id/trace.
@@ -49,7 +49,7 @@ func (s *Server) handleTrace(c *call) {
 	j := s.authenticate(c, query.Get("token"))
 	if j == nil {
 		s.mu.Unlock()
-		c.forbidden("")
+		c.forbidden()
 		return
 	}
 	a := s.patch(c, j, debug == "true")
@@ -67,11 +67,11 @@ func (s *Server) patch(c *call, j *job, debug bool) answer {
 	s.checkSilence(j, s.now())
 	if j.waiting {
 		s.violateJob(j, RuleAcknowledge, "PATCH before PUT running")
-		return refusal(Pending, "Job is not processing on runner")
+		return refusal(Pending)
 	}
 	if j.status != Running && j.status != Canceling {
 		s.checkAfterEnd(j, "PATCH", false)
-		return refusal(j.status, "Job is not processing on runner")
+		return refusal(j.status)
 	}
 	s.contact(j)
 	j.loosePatch = j.loosePatch || c.fault != nil
@@ -162,7 +162,7 @@ func (s *Server) checkSecrets(id int64) {
 		s.mu.Unlock()
 		return
 	}
-	trace, sent, token := j.trace[:len(j.trace):len(j.trace)], j.sent, j.token
+	trace, sent, token := slices.Clip(j.trace), j.sent, j.token
 	s.mu.Unlock()
 	if len(trace) == 0 {
 		return

@@ -78,8 +78,9 @@ func (c *call) answer(a answer) {
 	c.raw(a.status, "application/json", []byte(text))
 }
 
-func refusal(state Status, reason string) answer {
-	return answer{status: http.StatusForbidden, jobState: state, message: "403 Forbidden - " + reason}
+// refusal is the 403 of a job that does not run here any more.
+func refusal(state Status) answer {
+	return answer{status: http.StatusForbidden, jobState: state, message: "403 Forbidden - Job is not processing on runner"}
 }
 
 // authenticate finds the job of a job endpoint by id and token and checks rule 5.
@@ -129,7 +130,7 @@ func (s *Server) handleUpdate(c *call) {
 	j := s.authenticate(c, *req.Token)
 	if j == nil {
 		s.mu.Unlock()
-		c.forbidden("")
+		c.forbidden()
 		return
 	}
 	a := s.update(c, j, &req)
@@ -161,7 +162,7 @@ func (s *Server) update(c *call, j *job, req *updateRequest) answer {
 		if !j.acked && !req.final() {
 			j.ackRefused = true
 		}
-		return refusal(j.status, "Job is not processing on runner")
+		return refusal(j.status)
 	}
 	s.contact(j)
 	switch {

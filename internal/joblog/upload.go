@@ -322,8 +322,9 @@ func (u *Uploader) send(ctx context.Context) (job.Ack, error) {
 	return ack, err
 }
 
-// rewind goes on where the coordinator says. When it has more than there is,
-// it lacks nothing until the log has grown past that.
+// rewind goes on where the coordinator says. That it has more than there is
+// may be a mistake of one answer, so it is asked again; when it insists, it
+// lacks nothing until the log has grown past that.
 func (u *Uploader) rewind(ctx context.Context, off int64) {
 	if size := u.o.Log.Size(); off > size && !u.odd {
 		u.odd = true
@@ -331,6 +332,7 @@ func (u *Uploader) rewind(ctx context.Context, off int64) {
 			What: "job_log_offset",
 			Err:  fmt.Errorf("the coordinator has %d bytes of a log of %d", off, size),
 		})
+		return
 	}
 	u.sent.Store(max(0, off))
 }

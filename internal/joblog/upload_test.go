@@ -349,8 +349,8 @@ func TestOffsetBeyond(t *testing.T) {
 		if n := len(s.calls); n > 14 {
 			t.Errorf("got %d calls, want at most 14", n)
 		}
-		if degraded != 1 || failed != 1 {
-			t.Errorf("got %d Degraded and %d failed LogSent, want 1 and 1", degraded, failed)
+		if degraded != 1 || failed != 2 {
+			t.Errorf("got %d Degraded and %d failed LogSent, want 1 and 2", degraded, failed)
 		}
 		if u.Sent() != l.Size() {
 			t.Errorf("Sent: got %d, want %d", u.Sent(), l.Size())

@@ -319,7 +319,7 @@ func TestCrashesGiveEverythingBack(t *testing.T) {
 		crash func()
 		text  string
 	}{
-		{"error", func() { var m map[string]int; m["x"] = 1 }, "panic: assignment to entry in nil map"},
+		{"error", func() { clear(map[any]int{}); _ = []int{}[len(t.Name())] }, "index out of range"},
 		{"value", func() { panic("glrt-secret") }, "panic with a string"},
 		{"goexit", runtime.Goexit, "goroutine ended"},
 	} {

@@ -184,7 +184,7 @@ func (e *chaosEntry) entry() scheduler.Entry {
 }
 
 func TestChaos(t *testing.T) {
-	seeds := uint64(50)
+	seeds := uint64(30)
 	if testing.Short() {
 		seeds = 10
 	}
@@ -348,7 +348,7 @@ func checkFacts(t *testing.T, tape *tape) {
 
 // While an entry could ask but for room, no other starts two requests.
 func TestFairness(t *testing.T) {
-	for seed := range uint64(30) {
+	for seed := range uint64(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				r := rand.New(rand.NewPCG(seed, 2))

@@ -59,7 +59,6 @@ type queue struct {
 	ran     int
 	running int
 	peak    int
-	flying  int
 }
 
 func newQueue(jobs int, work time.Duration) *queue {
@@ -71,12 +70,6 @@ func newQueue(jobs int, work time.Duration) *queue {
 			return scheduler.SystemFailed
 		}
 	}}
-}
-
-func (q *queue) add(n int) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.jobs += n
 }
 
 func (q *queue) requests() []asked {
@@ -134,7 +127,7 @@ func (q *queue) task(ctx context.Context) scheduler.TaskResult {
 	q.running++
 	q.peak = max(q.peak, q.running)
 	q.mu.Unlock()
-	r := scheduler.SystemFailed
+	var r scheduler.TaskResult
 	defer func() {
 		q.mu.Lock()
 		defer q.mu.Unlock()

@@ -349,8 +349,9 @@ func TestRenderOps(t *testing.T) {
 }
 
 func FuzzQuote(f *testing.F) {
-	for _, h := range hostile {
-		f.Add(h, "K")
+	// TestVariables has the rest of them, in one run.
+	for _, key := range []string{"K", "a b", "$(id)"} {
+		f.Add("it's $(id)\x00\n", key)
 	}
 	f.Fuzz(func(t *testing.T, value, key string) {
 		if len(value) > 100_000 {

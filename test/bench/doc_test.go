@@ -6,5 +6,6 @@
 // slow. `make bench PACKAGES=./test/bench` runs them.
 //
 // GLASSRUNNER_BENCH_BINARY names a binary to measure instead of one that is
-// built from this checkout.
+// built from this checkout. GLASSRUNNER_BENCH_CPUPROFILE names a file for a CPU
+// profile of the last runner that was measured.
 package bench_test

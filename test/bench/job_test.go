@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -167,6 +168,8 @@ func (f *floor) shell(ctx context.Context) (string, error) {
 	cmd := exec.CommandContext(ctx, f.bash, "-l")
 	cmd.Dir, cmd.Env = f.p.dir, f.p.env
 	cmd.Stdin = bytes.NewReader(f.script)
+	// A session of its own, as a job has: the kernel may share out its time by session.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("the script by itself: %w\n%s", err, out)
@@ -194,11 +197,9 @@ func call(ctx context.Context, client *http.Client, method, url, body, span stri
 	return answer, res.StatusCode, err
 }
 
-// A line of strace that starts a process or a program. Threads are no processes.
-var (
-	started = regexp.MustCompile(`(?m)^\d+ +(?:clone3?|v?fork)\((.*?)(?:\) += (\d+)| <unfinished \.\.\.>)`)
-	execved = regexp.MustCompile(`(?m)^\d+ +execve\("([^"]+)".*\) += 0$|^\d+ +execve\("([^"]+)".* <unfinished \.\.\.>`)
-)
+// A line of strace: the process or thread, then a call, the beginning of one
+// that another line interrupts, or the end of such a one.
+var traced = regexp.MustCompile(`^(\d+) +(?:(\w+)\((.*)|<\.\.\. (\w+) resumed>(.*))$`)
 
 // BenchmarkProcesses counts what a job starts: processes that the runner
 // starts itself, and programs that its login shells start on top of what a
@@ -224,7 +225,7 @@ func BenchmarkProcesses(b *testing.B) {
 			}
 			_, profile := count(b, trace)
 			profile-- // the shell itself
-			for b.Loop() {
+			run := func(jobs int) (children, programs int) {
 				r := p.command(b, p.config(b, c.url, 1, 1, ""), tracing...)
 				r.ready()
 				c.finished(b, c.enqueue(b, jobs, j))
@@ -232,10 +233,15 @@ func BenchmarkProcesses(b *testing.B) {
 				if err := <-r.ended; err != nil {
 					b.Fatalf("the runner: %v\n%s", err, &r.log)
 				}
-				shells, programs := count(b, trace)
-				programs-- // the runner
-				b.ReportMetric(float64(shells)/jobs, "processes/job")
-				b.ReportMetric(float64(programs-shells-shells*profile)/jobs, "other-programs/job")
+				return count(b, trace)
+			}
+			for b.Loop() {
+				// What the runner starts once is in both.
+				one, oneProgram := run(1)
+				all, programs := run(1 + jobs)
+				all, programs = all-one, programs-oneProgram
+				b.ReportMetric(float64(all)/jobs, "processes/job")
+				b.ReportMetric(float64(programs-all-all*profile)/jobs, "other-programs/job")
 				b.ReportMetric(0, "ns/op")
 			}
 		})
@@ -250,18 +256,32 @@ func count(b *testing.B, path string) (children, programs int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	first, _, _ := strings.Cut(string(text), " ")
-	threads := map[string]bool{first: true}
+	begun := map[string]string{} // the arguments of calls that have not ended, by thread
+	var threads map[string]bool  // of the first process
 	for line := range strings.Lines(string(text)) {
-		pid, _, _ := strings.Cut(line, " ")
-		switch {
-		case execved.MatchString(line):
-			programs++
-		case strings.Contains(line, "CLONE_THREAD"):
-			// A thread of the runner may start processes, too. Its number is at
-			// the end of this line or of the one that resumes the call.
+		m := traced.FindStringSubmatch(strings.TrimSpace(line))
+		if m == nil {
 			continue
-		case threads[pid] && started.MatchString(line):
+		}
+		thread, call, rest := m[1], m[2]+m[4], m[3]+m[5]
+		if threads == nil {
+			threads = map[string]bool{thread: true}
+		}
+		rest = begun[thread] + rest
+		delete(begun, thread)
+		if args, ok := strings.CutSuffix(rest, " <unfinished ...>"); ok {
+			begun[thread] = args
+			continue
+		}
+		result := rest[strings.LastIndex(rest, "= ")+len("= "):]
+		switch {
+		case strings.HasPrefix(result, "-1"):
+		case call == "execve":
+			programs++
+		case !threads[thread]:
+		case strings.Contains(rest, "CLONE_THREAD"):
+			threads[strings.Fields(result)[0]] = true
+		default:
 			children++
 		}
 	}

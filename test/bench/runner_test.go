@@ -120,6 +120,9 @@ func (p *place) command(b *testing.B, config string, prefix ...string) *runner {
 		Transport: &http.Transport{MaxIdleConnsPerHost: 8, DisableCompression: true}, Timeout: time.Minute,
 	}}
 	args := append(prefix[:len(prefix):len(prefix)], binary.get(b), "run", "--config", config, "--listen-address", r.addr)
+	if profile := os.Getenv("GLASSRUNNER_BENCH_CPUPROFILE"); profile != "" {
+		args = append(args, "--cpuprofile", profile)
+	}
 	r.cmd = exec.Command(args[0], args[1:]...)
 	r.cmd.Dir, r.cmd.Env = p.dir, p.env
 	r.cmd.Stdout, r.cmd.Stderr = &r.log, &r.log

@@ -52,7 +52,7 @@ func TestFaults(t *testing.T) {
 		{"lost result", fakegitlab.Fault{Endpoint: fakegitlab.UpdateJob, State: "final", Drop: fakegitlab.DropAfterRead, Count: 2}},
 		{"lost answer to the result", fakegitlab.Fault{Endpoint: fakegitlab.UpdateJob, State: "final", Drop: fakegitlab.DropAnswer, Reset: true, Count: 1}},
 		{"slow answers", fakegitlab.Fault{Endpoint: fakegitlab.PatchTrace, Delay: 2 * time.Second}},
-		{"dripping answers", fakegitlab.Fault{Endpoint: fakegitlab.UpdateJob, Drip: 20 * time.Millisecond, Body: bytes.Repeat([]byte(" "), 50)}},
+		{"dripping answers", fakegitlab.Fault{Endpoint: fakegitlab.UpdateJob, Process: true, Drip: 20 * time.Millisecond, Body: bytes.Repeat([]byte(" "), 50)}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -303,7 +303,10 @@ func TestForbidden(t *testing.T) {
 	if err := w.server.RemoveRunner(w.runner.Token); err != nil {
 		t.Fatal(err)
 	}
-	m = p.waitValue(0, "glassrunner_runner_healthy", "runner_name", "revoked")
+	m = p.waitMetrics("the pause", func(m families) bool {
+		return m.sum("glassrunner_runner_disabled_until_timestamp_seconds", "runner_name", "revoked") > 0
+	})
+	m.check(t, 0, "glassrunner_runner_healthy", "runner_name", "revoked")
 	until := m.sum("glassrunner_runner_disabled_until_timestamp_seconds", "runner_name", "revoked")
 	if left := time.Until(time.Unix(int64(until), 0)); left < 50*time.Minute || left > 70*time.Minute {
 		t.Errorf("the runner is disabled for %v more, want an hour", left)

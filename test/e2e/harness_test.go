@@ -306,7 +306,7 @@ func (w *world) command(env []string, args ...string) *process {
 	p.cmd.Dir = w.dir
 	p.cmd.Env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + filepath.Join(w.dir, "home"), "TMPDIR=" + filepath.Join(w.dir, "tmp"),
-		"LC_ALL=C.UTF-8", "GOTRACEBACK=all", "GIT_CONFIG_NOSYSTEM=1", "GLASSRUNNER_E2E_MARK=" + w.mark,
+		"LC_ALL=C.UTF-8", "GOTRACEBACK=all", "GLASSRUNNER_E2E_MARK=" + w.mark,
 	}, env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	p.cmd.WaitDelay = 5 * time.Second

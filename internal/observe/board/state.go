@@ -140,6 +140,7 @@ func (r *runner) observe(e event.Event) {
 		if f.Result == "job" || f.Result == "none" {
 			r.LastSuccess = e.Time
 		}
+	default:
 	}
 }
 
@@ -211,14 +212,15 @@ func (j *running) observe(e event.Event) {
 		if f.State != "" && j.State != f.State {
 			j.State, j.StateSince = f.State, e.Time
 		}
+	default:
 	}
 }
 
 func (j *running) endPhase(f event.PhaseFinished, at time.Time) {
 	start := at.Add(-f.Took)
-	for i := len(j.open) - 1; i >= 0; i-- {
-		if j.open[i].phase == f.Phase {
-			start = j.open[i].start
+	for i, v := range slices.Backward(j.open) {
+		if v.phase == f.Phase {
+			start = v.start
 			j.open = slices.Delete(j.open, i, i+1)
 			break
 		}
@@ -228,8 +230,8 @@ func (j *running) endPhase(f event.PhaseFinished, at time.Time) {
 
 // endPhases ends what was left open: the job died in it.
 func (j *running) endPhases(at time.Time) {
-	for i := len(j.open) - 1; i >= 0; i-- {
-		o := j.open[i]
+	for _, o := range slices.Backward(j.open) {
+
 		j.addPhase(Phase{Phase: o.phase, Start: o.start, Took: at.Sub(o.start), Failed: true})
 	}
 	j.open = nil

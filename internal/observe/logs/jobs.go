@@ -54,6 +54,7 @@ func (o *Observer) observeJob(e event.Event) {
 		delete(o.project, k)
 	case event.InterpolationFailed:
 		o.say(e, slog.LevelDebug, "Job inputs could not be interpolated", slog.String("error_type", f.Kind))
+	default:
 	}
 }
 

@@ -78,7 +78,7 @@ func (o *Observer) say(e event.Event, level slog.Level, msg string, fields ...sl
 			all = append(all, slog.String("runner_name", e.Runner.Name))
 		}
 	}
-	o.log.LogAttrs(ctx, level, msg, all...)
+	o.log.LogAttrs(ctx, level, msg, all...) //nolint:sloglint // the callers' messages are constants
 }
 
 // Observe logs e if it is worth it.

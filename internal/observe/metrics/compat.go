@@ -246,6 +246,7 @@ func (m *compat) observe(ev event.Event, e *entry, j *jobRecord) {
 		if j != nil && j.high {
 			m.stage(j.entry.compat, f.Phase, f.Took)
 		}
+	default:
 	}
 	if e == nil {
 		return
@@ -275,6 +276,7 @@ func (m *compat) observe(ev event.Event, e *entry, j *jobRecord) {
 		if f.Reason != job.NoReason && f.Reason != job.ConfigurationError {
 			m.failedOf(r, knownReason(f.Reason), modeUnknown).Inc()
 		}
+	default:
 	}
 }
 

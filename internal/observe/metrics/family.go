@@ -78,7 +78,7 @@ func (f *family) heads() {
 func (f *family) label(values []string) *child {
 	c := &child{values: make([]string, len(f.names)), labels: make([]byte, 0, 128)}
 	for i, name := range f.names {
-		value := ""
+		var value string
 		if from := f.order[i]; from >= 0 {
 			value = values[from]
 		} else {

@@ -17,6 +17,7 @@ package metrics
 import (
 	"log/slog"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -284,10 +285,8 @@ func knownReason(r job.Reason) job.Reason {
 	if r == job.NoReason {
 		return job.ScriptFailure
 	}
-	for _, k := range job.Reasons() {
-		if r == k {
-			return r
-		}
+	if slices.Contains(job.Reasons(), r) {
+		return r
 	}
 	return job.UnknownFailure
 }

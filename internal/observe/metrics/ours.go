@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -320,6 +321,7 @@ func (m *ours) observeJob(ev event.Event, j *jobRecord) {
 			r.cancels.Inc()
 		case job.Abort:
 			r.aborts.Inc()
+		default:
 		}
 	case event.JobFinished:
 		reason := job.NoReason
@@ -404,14 +406,14 @@ func (m *ours) called(f event.Called) {
 }
 
 func classList() string {
-	var s string
+	var s strings.Builder
 	for i, c := range event.ErrorClasses() {
 		if i > 0 {
-			s += ", "
+			s.WriteString(", ")
 		}
-		s += string(c)
+		s.WriteString(string(c))
 	}
-	return s
+	return s.String()
 }
 
 // phaseLabel bounds a phase: the names of steps come from the coordinator.

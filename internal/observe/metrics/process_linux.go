@@ -95,7 +95,7 @@ func readFile(path string, buf []byte) ([]byte, bool) {
 	n := 0
 	for n < len(buf) {
 		m, err := unix.Read(fd, buf[n:])
-		if err == unix.EINTR { //nolint:errorlint // a system call's number
+		if err == unix.EINTR {
 			continue
 		}
 		if err != nil {

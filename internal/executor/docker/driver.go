@@ -1,0 +1,5 @@
+package docker
+
+import "github.com/moby/moby/client"
+
+var _ client.APIClient
