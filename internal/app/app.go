@@ -163,14 +163,15 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return fmt.Errorf("%w (state_dir in %s must be a directory that this user can write)", err, c.Path)
 	}
 	defer func() { err = errors.Join(err, a.journal.Close()) }()
+	// The configuration first: no scrape sees a process without it.
+	if err := a.apply(ctx, c, first.report); err != nil {
+		return err
+	}
 	stopMonitoring, err := a.startMonitoring(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer stopMonitoring()
-	if err := a.apply(ctx, c, first.report); err != nil {
-		return err
-	}
 
 	// Helpers of the run end with it: what they were at stays for later.
 	helpers, stop := context.WithCancel(context.WithoutCancel(ctx))

@@ -19,6 +19,11 @@ func (a *App) Reload(ctx context.Context) error {
 	a.reload.Lock()
 	defer a.reload.Unlock()
 	c, report, err := a.load()
+	if err == nil && report != nil && report.Missing {
+		// At the start that is an empty configuration. Now it would take all
+		// runners away.
+		err = fmt.Errorf("reading the configuration: there is no %s", a.o.ConfigPath)
+	}
 	if err != nil {
 		a.bus.Emit(ctx, event.ConfigLoaded{Path: a.o.ConfigPath, Err: err})
 		return err

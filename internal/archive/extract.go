@@ -58,7 +58,9 @@ type Stats struct {
 type UnsafeError struct{ Entry, Why string }
 
 // Error names the entry and what is wrong with it.
-func (e *UnsafeError) Error() string { return fmt.Sprintf("unsafe archive: entry %q %s", e.Entry, e.Why) }
+func (e *UnsafeError) Error() string {
+	return fmt.Sprintf("unsafe archive: entry %q %s", e.Entry, e.Why)
+}
 
 // LimitError says that an archive would become more than it may.
 type LimitError struct{ What string }
@@ -181,9 +183,17 @@ func (e *extractor) mkdir(name string) error {
 	if errors.Is(err, fs.ErrExist) {
 		var fi fs.FileInfo
 		// A link that was here before is followed, within the root.
-		if fi, err = e.root.Stat(name); err == nil && !fi.IsDir() {
+		fi, err = e.root.Stat(name)
+		switch {
+		case err != nil:
+		case !fi.IsDir():
 			if err = e.root.Remove(name); err == nil {
 				err = e.root.Mkdir(name, 0o777)
+			}
+		case fi.Mode()&0o300 != 0o300:
+			// Read-only, as an earlier extraction left it.
+			if e.root.Chmod(name, fi.Mode()&permissions|0o700) == nil {
+				e.dirs = append(e.dirs, madeDir{name, fi.Mode() & permissions, fi.ModTime()})
 			}
 		}
 	}

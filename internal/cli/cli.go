@@ -74,8 +74,7 @@ func (c *command) main() int {
 	if !errors.Is(err, errTold) {
 		fmt.Fprintln(c.Err, version.Name+": "+logs.Scrub(err.Error()))
 	}
-	var usage *usageError
-	if errors.As(err, &usage) {
+	if _, isUsage := errors.AsType[*usageError](err); isUsage {
 		return 2
 	}
 	return 1
@@ -105,7 +104,7 @@ type command struct {
 	// serving runs an app until it ends; serve, but for tests.
 	serving func(ctx context.Context, o app.Options, service string) error
 	// log is what commands other than run tell of what they do.
-	log *slog.Logger
+	log teller
 }
 
 func (c *command) root() *cobra.Command {
@@ -180,7 +179,7 @@ func (c *command) startLog() error {
 	if err != nil {
 		return &usageError{fmt.Errorf("--log-format: %w", err)}
 	}
-	c.log = slog.New(logs.Scrubbing(h))
+	c.log = teller{slog.New(logs.Scrubbing(h))}
 	return nil
 }
 

@@ -26,7 +26,7 @@ func (c *command) client(cfg *config.Config, r *config.Runner, systemID string) 
 		URL: r.URL, Token: r.Token, SystemID: systemID,
 		Runner:    job.Runner{Short: r.ShortToken(), Name: r.Name, SystemID: systemID, Executor: r.Executor},
 		TLSCAFile: r.TLSCAFile, TLSCertFile: r.TLSCertFile, TLSKeyFile: r.TLSKeyFile, CertDir: config.DefaultCertDir(),
-		ConnectionMaxAge: cfg.ConnectionMaxAge(), Info: info(cfg, r), Log: c.log,
+		ConnectionMaxAge: cfg.ConnectionMaxAge(), Info: info(cfg, r), Log: c.log.log,
 	})
 }
 
@@ -64,8 +64,7 @@ func (c *command) systemID(cfg *config.Config) string {
 
 // status returns the HTTP status of a coordinator's refusal, or 0.
 func status(err error) int {
-	var e *coordinator.Error
-	if errors.As(err, &e) && e.Status > 0 {
+	if e, ok := errors.AsType[*coordinator.Error](err); ok && e.Status > 0 {
 		return e.Status
 	}
 	return 0

@@ -6,8 +6,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-
-	"github.com/glassrunner/glassrunner/internal/observe/logs"
 )
 
 // errInterrupted is the cause of a context that a signal ended.
@@ -38,11 +36,4 @@ func (c *command) interruptible(parent context.Context, note string) (ctx contex
 		cancel(nil)
 		<-done
 	}
-}
-
-// fatal tells of a failure in the words that GitLab Runner has for it, which
-// scripts may look for.
-func (c *command) fatal(ctx context.Context, msg string, fields ...any) error {
-	c.log.Log(ctx, logs.LevelFatal, msg, fields...)
-	return errTold
 }

@@ -80,8 +80,7 @@ func (l *legacy) set() []string {
 
 func (g *registration) checkURL(text string) error {
 	_, err := coordinator.New(coordinator.Options{URL: text, Token: g.runner.Token})
-	var e *coordinator.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*coordinator.Error](err); ok {
 		return errors.New(strings.Replace(e.Text, "coordinator URL: ", "the URL of GitLab ", 1))
 	}
 	return err

@@ -74,7 +74,7 @@ func (c *command) unregisterOne(ctx context.Context, cfg *config.Config, u unreg
 	}
 	r := selected[0]
 	if err := c.unregisterRunner(ctx, cfg, r, u, c.systemID(cfg)); err != nil {
-		return c.fatal(ctx, "Failed to unregister runner, it stays in the configuration", "runner", r.ShortToken(), "name", r.Name, "error", err)
+		return c.log.fatal("Failed to unregister runner, it stays in the configuration", "runner", r.ShortToken(), "name", r.Name, "error", err)
 	}
 	return c.removeEntries(cfg, identities{identityOf(r): true})
 }

@@ -77,7 +77,7 @@ func (c *command) verifyAll(ctx context.Context, cfg *config.Config, remove bool
 	case len(gone) == 0:
 		return nil
 	case !remove:
-		return c.fatal(ctx, "Failed to verify runners")
+		return c.log.fatal("Failed to verify runners")
 	}
 	return c.removeEntries(cfg, gone)
 }

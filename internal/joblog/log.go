@@ -1,6 +1,7 @@
 package joblog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -136,20 +137,20 @@ func Open(path string) (*Log, error) {
 // measure computes size and checksum of what f holds.
 func (l *Log) measure(f io.Reader) error {
 	buf := make([]byte, 64<<10)
-	last := byte('\n')
+	ended := true
 	for {
 		n, err := io.ReadFull(f, buf)
 		if n > 0 {
 			if l.size == 0 {
 				l.stamps = stamped(buf[:n])
 			}
-			last = buf[n-1]
+			ended = bytes.HasSuffix(buf[:n], []byte("\n"))
 			l.sum = crc32.Update(l.sum, crc32.IEEETable, buf[:n])
 			l.size += int64(n)
 		}
 		switch {
 		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-			l.torn = last != '\n'
+			l.torn = !ended
 			l.told = l.size
 			return nil
 		case err != nil:
@@ -354,8 +355,7 @@ func (l *Log) store(p []byte) {
 // missing is the notice that output was lost.
 func missing(err error) []byte {
 	why := "write error"
-	var no syscall.Errno
-	if errors.As(err, &no) {
+	if no, ok := errors.AsType[syscall.Errno](err); ok {
 		why = no.Error()
 	}
 	return fmt.Appendf(nil, "\n\x1b[31;1mERROR: The job's log is incomplete, it could not be stored: %s\x1b[0;m\n", why)

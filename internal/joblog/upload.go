@@ -316,6 +316,7 @@ func (u *Uploader) send(ctx context.Context) (job.Ack, error) {
 	case job.Rewind:
 		u.try = span{}
 		u.rewind(ctx, ack.Offset)
+	default: // the same chunk again, or nothing any more
 	}
 	fact.Total = u.sent.Load()
 	u.o.Bus.Emit(ctx, fact)

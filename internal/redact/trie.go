@@ -26,7 +26,7 @@ func (t *trie) add(word string) {
 		c := word[i]
 		next := t.child(at, c)
 		if next == 0 {
-			next = int32(len(t.nodes)) //nolint:gosec // words are far shorter than 2 GiB together.
+			next = int32(len(t.nodes))
 			n := node{c: c, depth: t.nodes[at].depth + 1}
 			if at == 0 {
 				t.root[c] = next

@@ -7,22 +7,26 @@ import "strings"
 type gitConfig struct{ b strings.Builder }
 
 // Escapes of git's configuration format. A name within a section's head can
-// hold no line break; the values here never need one, it is left out.
-var (
-	configSub   = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", "", "\x00", "")
-	configValue = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\t", `\t`, "\x00", "")
-)
+// hold no line break; it is left out there.
+
+func escapeSub(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", "", "\x00", "").Replace(s)
+}
+
+func escapeValue(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\t", `\t`, "\x00", "").Replace(s)
+}
 
 func (c *gitConfig) section(name, sub string) {
 	c.b.WriteString("[" + name)
 	if sub != "" {
-		c.b.WriteString(` "` + configSub.Replace(sub) + `"`)
+		c.b.WriteString(` "` + escapeSub(sub) + `"`)
 	}
 	c.b.WriteString("]\n")
 }
 
 func (c *gitConfig) set(key, value string) {
-	c.b.WriteString("\t" + key + ` = "` + configValue.Replace(value) + "\"\n")
+	c.b.WriteString("\t" + key + ` = "` + escapeValue(value) + "\"\n")
 }
 
 func (c *gitConfig) bytes() []byte { return []byte(c.b.String()) }

@@ -94,7 +94,6 @@ const (
 const (
 	reset     = "\x1b[0;m"
 	boldGreen = "\x1b[32;1m"
-	boldRed   = "\x1b[31;1m"
 	yellow    = "\x1b[0;33m"
 )
 
@@ -128,6 +127,8 @@ func (j *Job) stage(p job.Phase) (Script, error) {
 		return j.afterScript(), nil
 	case job.Cleanup:
 		return j.cleanup(), nil
+	case job.ResolveSecrets, job.PrepareExecutor:
+		return Script{}, errors.New("the phase has no script")
 	}
 	for _, st := range j.Spec.Steps {
 		if job.StepPhase(st.Name) == p && st.Name != string(job.AfterScript) {

@@ -3,6 +3,7 @@ package script
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -166,7 +167,7 @@ func (j *Job) configure(w *writer, s *Script, r remote) {
 	var where []word
 	switch {
 	case !absolute(j.Dirs.Temp): // only the shell knows the paths
-		w.run(git("config", "--file", w.path(j.temp(templateDir+"/config")), "include.path", w.env("", "GLR_EXT_GIT_CONFIG_PATH"))...)
+		w.run(git("config", "--file", w.path(j.temp(templateDir+"/config")), "include.path", w.extConfig(""))...)
 		if j.Settings.SharedEnv {
 			where = []word{"--file", w.path(j.temp(extConfig))}
 		} else {
@@ -214,7 +215,7 @@ func (j *Job) initAndFetch(w *writer, r remote) {
 	} else {
 		w.print(notice("Fetching changes..."))
 	}
-	project, ext := w.path(j.Dirs.Project), w.env("", "GLR_EXT_GIT_CONFIG_PATH")
+	project, ext := w.path(j.Dirs.Project), w.extConfig("")
 	// The branch has to be named here too: git asks before it reads the template.
 	create := git("-c", "init.defaultBranch=none", "init", project, "--template", w.path(j.temp(templateDir)))
 	if g.ObjectFormat != "" && g.ObjectFormat != "sha1" {
@@ -240,7 +241,7 @@ func (j *Job) initAndFetch(w *writer, r remote) {
 		return
 	}
 	w.when(condition{file: ".git/shallow"},
-		func() { w.run(append(fetch[:len(fetch):len(fetch)], "--unshallow")...) },
+		func() { w.run(append(slices.Clip(fetch), "--unshallow")...) },
 		func() { w.run(fetch...) })
 }
 
@@ -260,7 +261,7 @@ func (j *Job) nativeClone(w *writer, r remote) {
 	}
 	clone := append(git(j.agent(w)...), j.auth(w, r)...)
 	// The external configuration is read before there is a repository to include it.
-	clone = append(clone, "-c", w.env("include.path=", "GLR_EXT_GIT_CONFIG_PATH"),
+	clone = append(clone, "-c", w.extConfig("include.path="),
 		"clone", "--no-checkout", w.lit(r.plain), w.path(j.Dirs.Project), "--template", w.path(j.temp(templateDir)))
 	if g.Depth > 0 {
 		clone = append(clone, "--depth", w.lit(strconv.Itoa(g.Depth)))
@@ -443,15 +444,15 @@ func (j *Job) tidy(w *writer) {
 		w.cd(j.Dirs.Project)
 		flags := j.words("GIT_CLEAN_FLAGS", "-ffdx")
 		if len(flags) > 0 {
-			w.attempt(false, append(git("clean"), w.lits(flags)...)...)
+			w.attempt(append(git("clean"), w.lits(flags)...)...)
 		}
-		w.attempt(false, git("reset", "--hard")...)
+		w.attempt(git("reset", "--hard")...)
 		switch j.submoduleStrategy() {
 		case "normal", "recursive":
 			if len(flags) > 0 {
-				w.attempt(false, j.foreach(w, cleanCommand(flags))...)
+				w.attempt(j.foreach(w, cleanCommand(flags))...)
 			}
-			w.attempt(false, j.foreach(w, "git reset --hard")...)
+			w.attempt(j.foreach(w, "git reset --hard")...)
 		}
 	}, nil)
 }

@@ -52,7 +52,7 @@ func (j *Job) submodules(w *writer, skipLFS bool) error {
 	}
 	flags := j.words("GIT_SUBMODULE_UPDATE_FLAGS", "")
 	sync := tail(option(git("submodule", "sync")))
-	update := option(git("-c", w.env("include.path=", "GLR_EXT_GIT_CONFIG_PATH"), "submodule", "update", "--init"))
+	update := option(git("-c", w.extConfig("include.path="), "submodule", "update", "--init"))
 	if depth > 0 {
 		update = append(update, "--depth", w.lit(strconv.Itoa(depth)))
 	}

@@ -32,12 +32,15 @@ func (j *Job) remote() (remote, error) {
 	if raw == "" || raw[0] == '-' || strings.ContainsAny(raw, "\x00\n\r") {
 		return remote{}, errors.New("the repository has no usable address")
 	}
+	if !strings.Contains(raw, "://") { // a path, or user@host:path
+		return remote{plain: raw, full: raw}, nil
+	}
 	u, err := url.Parse(raw)
-	switch {
-	case err != nil && strings.Contains(raw, "://"):
+	if err != nil {
 		return remote{}, errors.New("the repository's address cannot be read")
-	case err != nil || u.Host == "" || u.Opaque != "":
-		return remote{plain: raw, full: raw}, nil // a path, or user@host:path
+	}
+	if u.Host == "" {
+		return remote{plain: raw, full: raw}, nil
 	}
 	r := remote{scheme: u.Scheme}
 	if r.http() {

@@ -53,14 +53,17 @@ func quote(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// psQuotes doubles all that PowerShell takes for a single quote.
-var psQuotes = strings.NewReplacer("'", "''", "\u2018", "\u2018\u2018", "\u2019", "\u2019\u2019",
-	"\u201a", "\u201a\u201a", "\u201b", "\u201b\u201b", "\x00", "")
+// quotePS makes one word of any text for PowerShell, which takes all of these
+// for single quotes.
+func quotePS(s string) string {
+	return "'" + strings.NewReplacer("'", "''", "\u2018", "\u2018\u2018", "\u2019", "\u2019\u2019",
+		"\u201a", "\u201a\u201a", "\u201b", "\u201b\u201b", "\x00", "").Replace(s) + "'"
+}
 
 // lit quotes text, whatever it holds.
 func (w *writer) lit(s string) word {
 	if w.ps {
-		return word("'" + psQuotes.Replace(s) + "'")
+		return word(quotePS(s))
 	}
 	return word(quote(s))
 }
@@ -86,12 +89,13 @@ func (w *writer) rememberDir() {
 	w.line("GLR_PWD=$PWD")
 }
 
-// env refers to an environment variable, after a literal prefix.
-func (w *writer) env(prefix, key string) word {
+// extConfig refers to the path of the job's git configuration, after a
+// literal prefix.
+func (w *writer) extConfig(prefix string) word {
 	if w.ps {
-		return "(" + w.lit(prefix) + word(" + ${env:"+key+"})")
+		return "(" + w.lit(prefix) + " + ${env:GLR_EXT_GIT_CONFIG_PATH})"
 	}
-	return word(`"` + prefix + "$" + key + `"`)
+	return word(`"` + prefix + `$GLR_EXT_GIT_CONFIG_PATH"`)
 }
 
 // trace makes the shell show what it does from here on.
@@ -199,19 +203,13 @@ func (w *writer) run(words ...word) {
 	}
 }
 
-// attempt runs a program and goes on whatever became of it, showing nothing
-// when it is quiet.
-func (w *writer) attempt(quiet bool, words ...word) {
-	switch {
-	case w.ps && quiet:
-		w.line("try { ", w.call(words), " *> $null } catch { }")
-	case w.ps:
+// attempt runs a program and goes on whatever became of it.
+func (w *writer) attempt(words ...word) {
+	if w.ps {
 		w.line("try { ", w.call(words), " } catch { }")
-	case quiet:
-		w.line(w.call(words), " >/dev/null 2>&1 || :")
-	default:
-		w.line(w.call(words), " || :")
+		return
 	}
+	w.line(w.call(words), " || :")
 }
 
 // A condition is what an if asks.
@@ -285,10 +283,4 @@ func (w *writer) cd(dir string) {
 	}
 	// A relative one needs no guard against a leading dash: path makes it absolute.
 	w.line("cd ", string(w.path(dir)))
-}
-
-// fail writes a line in red and ends the script.
-func (w *writer) fail(text string) {
-	w.print(boldRed + text + reset)
-	w.line("exit 1")
 }

@@ -301,8 +301,14 @@ type process struct {
 // command starts the binary with args.
 func (w *world) command(env []string, args ...string) *process {
 	w.t.Helper()
+	return w.program(binary, env, args...)
+}
+
+// program starts any program as command does.
+func (w *world) program(path string, env []string, args ...string) *process {
+	w.t.Helper()
 	p := &process{w: w, log: newJournal(), done: make(chan struct{})}
-	p.cmd = exec.Command(binary, args...)
+	p.cmd = exec.Command(path, args...)
 	p.cmd.Dir = w.dir
 	p.cmd.Env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + filepath.Join(w.dir, "home"), "TMPDIR=" + filepath.Join(w.dir, "tmp"),

@@ -155,7 +155,7 @@ func TestOtherUser(t *testing.T) {
 	if _, err := exec.LookPath("su"); err != nil {
 		t.Skip("su is not installed")
 	}
-	dir, err := os.MkdirTemp("", "glassrunner-test-") // t.TempDir is closed to others
+	dir, err := os.MkdirTemp("", "glassrunner-test-") //nolint:usetesting // what t.TempDir makes is closed to other users
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +256,7 @@ func TestDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	usual := map[string]bool{"10": true, "255": true} // where bash keeps its script
-	for _, f := range strings.Fields(string(text)) {
+	for f := range strings.FieldsSeq(string(text)) {
 		usual[f] = true
 	}
 	once := func() {
@@ -270,7 +270,7 @@ func TestDescriptors(t *testing.T) {
 		if err := env.Run(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
-		for _, f := range strings.Fields(out.String()) {
+		for f := range strings.FieldsSeq(out.String()) {
 			if !usual[f] {
 				t.Errorf("a job's shell has the descriptor %s", f)
 			}

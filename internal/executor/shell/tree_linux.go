@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -60,7 +61,7 @@ func (t *tree) start(argv []string, dir string, environ []string, files []*os.Fi
 	pidfd := -1
 	attr := &os.ProcAttr{
 		Dir:   dir,
-		Env:   append(environ[:len(environ):len(environ)], markName+"="+t.mark),
+		Env:   append(slices.Clip(environ), markName+"="+t.mark),
 		Files: files,
 		Sys:   &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd},
 	}
@@ -253,7 +254,7 @@ func (t *tree) grouped(dir string, found map[int]member) {
 	if err != nil {
 		return
 	}
-	for _, f := range strings.Fields(string(text)) {
+	for f := range strings.FieldsSeq(string(text)) {
 		if pid, err := strconv.Atoi(f); err == nil {
 			if m, ok := readStat(pid); ok && m.living() {
 				found[pid] = m

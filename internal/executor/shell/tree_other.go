@@ -35,7 +35,7 @@ type process struct {
 func (t *tree) start(argv []string, dir string, environ []string, files []*os.File) (*process, error) {
 	p, err := os.StartProcess(argv[0], argv, &os.ProcAttr{
 		Dir:   dir,
-		Env:   append(environ[:len(environ):len(environ)], "GLASSRUNNER_JOB="+t.mark),
+		Env:   append(slices.Clip(environ), "GLASSRUNNER_JOB="+t.mark),
 		Files: files,
 		Sys:   groupLeader(),
 	})
