@@ -230,7 +230,7 @@ func (a *App) Address() string { return a.admin.Addr() }
 func (a *App) load() (*config.Config, *config.Report, error) {
 	if a.o.Single != nil {
 		a.budget = newBudget(a.o.Single, func(why string) { a.Drain(why) })
-		return a.o.Single.config(), &config.Report{}, nil
+		return a.o.Single.config(a.o.ConfigPath), &config.Report{}, nil
 	}
 	return config.Load(a.o.ConfigPath, config.Options{SkipListenAddress: a.o.ListenAddress != ""})
 }

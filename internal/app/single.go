@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -18,11 +17,10 @@ type Single struct {
 	ShutdownTimeout time.Duration // 0: the default
 }
 
-// config is what a file with this one entry would say.
-func (s *Single) config() *config.Config {
-	dir := config.DefaultDir()
+// config is what a file at path would say that has this one entry only.
+func (s *Single) config(path string) *config.Config {
 	return &config.Config{
-		Concurrent: 1, Path: filepath.Join(dir, "run-single"), StatePath: filepath.Join(dir, ".glassrunner"),
+		Concurrent: 1, Path: path,
 		ShutdownTimeoutSeconds: int(s.ShutdownTimeout.Seconds()), Runners: []config.Runner{s.Runner},
 	}
 }

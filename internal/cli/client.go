@@ -6,11 +6,10 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/glassrunner/glassrunner/internal/app"
 	"github.com/glassrunner/glassrunner/internal/config"
 	"github.com/glassrunner/glassrunner/internal/coordinator"
-	"github.com/glassrunner/glassrunner/internal/executor/shell"
 	"github.com/glassrunner/glassrunner/internal/job"
-	"github.com/glassrunner/glassrunner/internal/version"
 )
 
 // createdPrefix begins the tokens of runners that were created in GitLab. No
@@ -26,30 +25,8 @@ func (c *command) client(cfg *config.Config, r *config.Runner, systemID string) 
 		URL: r.URL, Token: r.Token, SystemID: systemID,
 		Runner:    job.Runner{Short: r.ShortToken(), Name: r.Name, SystemID: systemID, Executor: r.Executor},
 		TLSCAFile: r.TLSCAFile, TLSCertFile: r.TLSCertFile, TLSKeyFile: r.TLSKeyFile, CertDir: config.DefaultCertDir(),
-		ConnectionMaxAge: cfg.ConnectionMaxAge(), Info: info(cfg, r), Log: c.log.log,
+		ConnectionMaxAge: cfg.ConnectionMaxAge(), Info: app.Info(cfg, r), Log: c.log.log,
 	})
-}
-
-// info is what this machine tells of itself. GitLab keeps what comes with the
-// first request for most of an hour, so that it must be what run says as well;
-// a test compares them.
-func info(cfg *config.Config, r *config.Runner) coordinator.Info {
-	i := coordinator.Info{
-		Version: version.Get(), Executor: r.Executor, Shell: r.Shell, Labels: cfg.MergedLabels(r),
-		Features: []string{"refspecs", "masking", "raw_variables", "multi_build_steps", "return_exit_code"},
-	}
-	if r.Docker != nil {
-		i.GPUs = r.Docker.GPUs
-	}
-	if r.Executor != "shell" {
-		return i
-	}
-	if d, err := shell.New(shell.Options{Shell: r.Shell}); err == nil { // else run says what is wrong
-		t := d.Traits()
-		i.Shell = t.Shell
-		i.Features = append(i.Features, t.Features...)
-	}
-	return i
 }
 
 // systemID returns this machine's id. That it cannot be kept is no reason not
