@@ -14,6 +14,20 @@ import (
 //go:generate go run ../../cmd/glassrunner docs configuration --output ../../docs/configuration.md
 //go:generate go run ../../cmd/glassrunner docs metrics --output ../../docs/metrics.md
 
+// configurationPreface goes before the tables of config.toml.
+const configurationPreface = `# Configuration reference
+
+<!-- Generated from the types. Do not edit: change internal/config and generate it again. -->
+
+The file is ` + "`/etc/gitlab-runner/config.toml`" + ` for root, ` + "`~/.gitlab-runner/config.toml`" + ` for other users, or what
+` + "`--config`" + ` names. Keys are those of GitLab Runner. Keys of features that glassrunner does not have yet are
+read all the same; ` + "`glassrunner check-config`" + ` names them, as it names unknown keys and wrong values, with
+their line. A changed file is in force within three seconds; a file with errors changes nothing.
+
+Durations are written as ` + "`\"90s\"` or `\"1h30m\"`" + `. Flags and variables are those of ` + "`register` and `run-single`" + `.
+
+`
+
 // docs prints references that are made of the code, so that they are true of
 // the build that prints them.
 func (c *command) docs() *cobra.Command {
@@ -35,6 +49,8 @@ func (c *command) docs() *cobra.Command {
 			write := config.Markdown
 			if args[0] == "metrics" {
 				write = app.MetricReference
+			} else {
+				text.WriteString(configurationPreface)
 			}
 			if err := write(&text); err != nil {
 				return err
