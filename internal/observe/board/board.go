@@ -158,6 +158,8 @@ func (b *Board) configLoaded(e event.Event, f event.ConfigLoaded) {
 
 	for _, r := range b.runners {
 		r.Entries, r.Limit, r.RequestConcurrency = 0, 0, 0
+		// The scheduler forgets with each reload what was wrong with a runner.
+		r.Health = Health{OK: true, CheckedAt: r.Health.CheckedAt}
 	}
 	order := make([]job.Runner, 0, len(f.Runners))
 	for _, l := range f.Runners {

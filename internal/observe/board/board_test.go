@@ -37,6 +37,22 @@ func runner(short string) job.Runner {
 	return job.Runner{Short: short, Name: "n", SystemID: "s_0123456789ab", Executor: "shell"}
 }
 
+func TestReloadForgetsHealth(t *testing.T) {
+	b := board.New(board.Options{})
+	bus := event.NewBus(b)
+	r := job.Runner{Short: "abc", Name: "a"}
+	loaded := event.ConfigLoaded{Generation: 1, Runners: []event.Limits{{Runner: r}}}
+	bus.Emit(t.Context(), loaded)
+	bus.Emit(event.WithRunner(t.Context(), r), event.HealthChecked{Failures: 3, DisabledUntil: time.Now().Add(time.Hour)})
+	if h := b.Present().Runners[0].Health; h.OK || h.DisabledUntil.IsZero() {
+		t.Fatalf("before: %+v", h)
+	}
+	bus.Emit(t.Context(), loaded)
+	if h := b.Present().Runners[0].Health; !h.OK || !h.DisabledUntil.IsZero() || h.Failures != 0 {
+		t.Errorf("after a reload: %+v", h)
+	}
+}
+
 func TestJobLife(t *testing.T) {
 	s := newStream(board.Options{})
 	start := s.now
