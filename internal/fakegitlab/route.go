@@ -41,6 +41,7 @@ func (e Endpoint) isRunnerAPI() bool {
 	switch e {
 	case VersionInfo, ObjectStorage, Git, LFS, Page, Unknown:
 		return false
+	default:
 	}
 	return true
 }

@@ -337,6 +337,7 @@ func checkFacts(t *testing.T, tape *tape) {
 			if f.Slots < 1 || f.Started < 0 || f.Stopped < 0 || f.Started > 0 && f.Stopped > 0 {
 				t.Errorf("impossible %+v", f)
 			}
+		default:
 		}
 	}
 	for key, n := range flying {

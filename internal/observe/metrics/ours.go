@@ -267,6 +267,7 @@ func (m *ours) observe(ev event.Event, e *entry, j *jobRecord) {
 		if f.Panicked {
 			m.panics.Inc()
 		}
+	default:
 	}
 	if j != nil {
 		m.observeJob(ev, j)

@@ -125,6 +125,7 @@ func tell(t *testing.T, data []byte) {
 		switch f.(type) {
 		case event.ConfigLoaded, event.ProcessChanged, event.ConfigSaved, event.SlotsChanged, event.Degraded:
 			scope = event.Scope{}
+		default:
 		}
 		s.now = s.now.Add(time.Duration(c.n(3)) * time.Second)
 		s.emit(scope, f)
