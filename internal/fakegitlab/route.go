@@ -51,6 +51,7 @@ func (e Endpoint) readsBody() bool {
 	switch e {
 	case Register, Verify, Unregister, UnregisterManager, ResetToken, RequestJob, UpdateJob, PatchTrace:
 		return true
+	default:
 	}
 	return false
 }

@@ -95,7 +95,7 @@ var (
 // Scrub returns s with what looks like a GitLab token, like credentials in a
 // URL, or like the value of a token parameter replaced by job.Mask.
 func Scrub(s string) string {
-	if strings.Contains(s, "://") {
+	if strings.Contains(s, "://") && strings.Contains(s, "@") {
 		s = credentials.ReplaceAllString(s, "://"+job.Mask+"@")
 	}
 	if strings.Contains(s, "gl") || strings.Contains(s, "GR1348941") {

@@ -294,6 +294,7 @@ func (m *ours) observe(ev event.Event, e *entry, j *jobRecord) {
 			reason = knownReason(reason)
 		}
 		m.refusedOf(r, reason).Inc()
+	default:
 	}
 }
 
@@ -331,6 +332,7 @@ func (m *ours) observeJob(ev event.Event, j *jobRecord) {
 		}
 		r.finished[reason].Inc()
 		r.duration.Observe(max(0, f.Took.Seconds()))
+	default:
 	}
 }
 
