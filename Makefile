@@ -5,7 +5,7 @@ SHELL := bash
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/glassrunner, static
@@ -55,6 +55,10 @@ cover: ## coverage of the unit tests, by function and as .cache/cover.html
 .PHONY: docs
 docs: ## generate docs again from the code
 	go generate ./...
+
+.PHONY: helper-image
+helper-image: ## build the Docker executor's helper image and load it into the engine
+	@scripts/helper-image.sh
 
 .PHONY: clean
 clean: ## remove what was built here

@@ -62,7 +62,7 @@ func (a *App) entry(c *config.Config, r *config.Runner) *entry {
 	}}
 	log := a.log.With("runner", e.runner.Short)
 	var err error
-	if e.driver, err = driver(c, r, a.o, log); err != nil {
+	if e.driver, err = driver(c, r, a.o, a.bus, log); err != nil {
 		e.broken = err
 		return e
 	}
@@ -101,7 +101,7 @@ func (a *App) client(c *config.Config, e *entry, log *slog.Logger) (*coordinator
 func Info(c *config.Config, r *config.Runner) coordinator.Info {
 	var t executor.Traits
 	// What cannot run has nothing to add.
-	if d, err := driver(c, r, Options{}, slog.New(slog.DiscardHandler)); err == nil {
+	if d, err := driver(c, r, Options{}, nil, slog.New(slog.DiscardHandler)); err == nil {
 		t = d.Traits()
 	}
 	return infoOf(version.Get(), c, r, t)
@@ -111,6 +111,9 @@ func infoOf(v version.Info, c *config.Config, r *config.Runner, t executor.Trait
 	i := coordinator.Info{
 		Version: v, Executor: r.Executor, Shell: r.Shell, Labels: c.MergedLabels(r),
 		Features: append(shellFeatures(), t.Features...),
+	}
+	if t.HelperCommand != "" {
+		i.Features = append(i.Features, helperFeatures()...)
 	}
 	if i.Shell == "" {
 		i.Shell = t.Shell
@@ -125,6 +128,11 @@ func infoOf(v version.Info, c *config.Config, r *config.Runner, t executor.Trait
 // later executor or helper adds to them, its driver's traits say.
 func shellFeatures() []string {
 	return []string{"refspecs", "masking", "raw_variables", "multi_build_steps", "return_exit_code"}
+}
+
+// helperFeatures are what scripts can do that call the helper.
+func helperFeatures() []string {
+	return []string{"artifacts", "upload_multiple_artifacts", "upload_raw_artifacts", "artifacts_exclude", "cache", "fallback_cache_keys"}
 }
 
 func (a *App) buildOptions(e *entry) *build.Options {
@@ -145,6 +153,7 @@ func (a *App) buildOptions(e *entry) *build.Options {
 		DebugTraceDisabled: r.DebugTraceDisabled, SafeDirectory: r.SafeDirectoryCheckout, CleanConfig: r.CleanGitConfig,
 		Grace: r.GracefulKillTimeout(),
 	}
+	a.transfers(o, r, e.runner)
 	if r.CustomBuildDir != nil {
 		o.CustomDirs = r.CustomBuildDir.Enabled
 	}

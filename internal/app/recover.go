@@ -30,7 +30,7 @@ func (a *App) recover(ctx context.Context) {
 // reap ends what a job left behind, through a driver of the same name.
 func (a *App) reap(ctx context.Context, name string, c executor.Claim) (int, error) {
 	cfg := a.current.Load().config
-	d, err := driver(cfg, &config.Runner{Executor: name}, a.o, a.log)
+	d, err := driver(cfg, &config.Runner{Executor: name}, a.o, a.bus, a.log)
 	if err != nil {
 		return 0, err
 	}

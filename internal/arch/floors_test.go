@@ -37,11 +37,12 @@ var floors = []floor{
 		"internal/script",
 	}},
 	// app composes; a command of cli, or the helper, uses one of these alone.
-	{name: "F3", only: []string{"internal/app", "internal/cli", "cmd/glassrunner-helper"}, packages: []string{
+	{name: "F3", only: []string{"internal/app", "internal/helper", "internal/cli", "cmd/glassrunner-helper"}, packages: []string{
 		"internal/admin",
 		"internal/artifact",
 		"internal/build",
 		"internal/cache",
+		"internal/cache/presign",
 		"internal/coordinator",
 		"internal/executor/custom",
 		"internal/executor/docker",
@@ -59,7 +60,7 @@ var floors = []floor{
 		"internal/scheduler",
 		"internal/secret",
 	}},
-	{name: "F4", packages: []string{"internal/app"}},
+	{name: "F4", packages: []string{"internal/app", "internal/helper"}},
 	{name: "F4.5", only: []string{"internal/cli"}, packages: []string{"internal/demo"}},
 	{name: "F5", packages: []string{"internal/cli"}},
 	{name: "commands", packages: []string{"cmd/glassrunner", "cmd/glassrunner-helper"}},

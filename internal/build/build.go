@@ -54,6 +54,13 @@ type Options struct {
 	CustomDirs, SafeDirectory         *bool // nil: the driver's
 	CleanConfig                       *bool
 	Grace                             time.Duration // between SIGTERM and SIGKILL
+	// Caches makes addresses of caches in an object storage; nil: caches stay
+	// on the job's machine.
+	Caches Caches
+	// UploadTimeout and UploadHeaderTimeout bound the upload of one artifact
+	// and the answer to it; 0: the helper's defaults.
+	UploadTimeout, UploadHeaderTimeout time.Duration
+	MaxCacheSize                       int64 // of an uploaded cache, in bytes; 0: no limit
 	// RetryDelay is the time between two tries of preparation; 0: 3 s.
 	RetryDelay time.Duration
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -194,7 +195,11 @@ func (r *run) phase(ctx context.Context, p job.Phase, in executor.Target) error 
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	s, err := script.Stage(r.scriptJob(), p)
+	j := r.scriptJob()
+	if transfers(p) {
+		j.CacheLinks = r.cacheLinks(ctx, j, p)
+	}
+	s, err := script.Stage(j, p)
 	if err != nil {
 		return &executor.Error{Reason: job.ConfigurationError, Err: err}
 	}
@@ -238,8 +243,19 @@ func (r *run) command(ctx context.Context, p job.Phase, in executor.Target, s sc
 	if len(text) > 0 {
 		text = script.Wrap(r.scriptJob(), text)
 	}
-	out := r.log.Stream(1, false)
-	defer func() { _ = out.Close() }() // the log keeps its own error
+	stream := r.log.Stream(1, false)
+	defer func() { _ = stream.Close() }() // the log keeps its own error
+	var out io.Writer = stream
+	if transfers(p) {
+		began := time.Now()
+		filter := newReports(stream, r.mark(), func(p report) {
+			if f := p.fact(time.Since(began)); f != nil {
+				r.o.Bus.Emit(ctx, f)
+			}
+		})
+		defer func() { _ = filter.Close() }() // as above
+		out = filter
+	}
 	ended := make(chan error, 1)
 	go func() {
 		ended <- guard(func() error {
@@ -301,14 +317,22 @@ func (r *run) scriptJob() *script.Job {
 		}
 		return def
 	}
+	shell := r.shell(t)
+	if t.AnyShell && shell == "bash" {
+		shell = "sh"
+	}
 	return &script.Job{
-		Spec: r.spec, Variables: r.vars, Dirs: script.Dirs(r.dirs), Shell: r.shell(t),
+		Spec: r.spec, Variables: r.vars, Dirs: script.Dirs(r.dirs), Shell: shell,
 		Settings: script.Settings{
 			URL: r.o.URL, CloneURL: r.o.CloneURL,
 			UserAgent:     r.o.Version.Name + " " + r.o.Version.Version + " " + r.o.Version.OS + "/" + r.o.Version.Architecture,
 			PreGetSources: r.o.PreGetSources, PostGetSources: r.o.PostGetSources, PreBuild: r.o.PreBuild, PostBuild: r.o.PostBuild,
 			CleanGitConfig: choose(r.o.CleanConfig, t.CleanConfig), SafeDirectory: choose(r.o.SafeDirectory, t.SafeDirectory),
 			SharedEnv: t.SharedEnv, Helper: t.HelperCommand,
+			Transfer: script.Transfer{
+				UploadTimeout: r.o.UploadTimeout, HeaderTimeout: r.o.UploadHeaderTimeout, MaxCacheSize: r.o.MaxCacheSize,
+				ReportMark: r.mark(), RunnerName: r.o.Runner.Name, Executor: r.o.Runner.Executor,
+			},
 		},
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -30,7 +31,8 @@ type run struct {
 	vars job.Variables
 	dirs executor.Dirs
 
-	reached bool // the user's script began
+	reached    bool   // the user's script began
+	reportMark string // see mark
 
 	// mu guards what a directive may find: which context a cancel ends.
 	mu     sync.Mutex
@@ -234,6 +236,7 @@ func (r *run) open(ctx context.Context, slot, projectSlot int) error {
 	env, err := r.o.Driver.Open(ctx, executor.Request{
 		Spec: r.spec, Runner: r.o.Runner, Variables: r.vars, Dirs: dirs, Shell: r.shell(t), Log: r.out.w,
 		Concurrent: slot, ConcurrentProject: projectSlot, Claim: r.entry.Claim, Stage: stage,
+		ServiceLog: func(n int) io.WriteCloser { return r.log.Stream(byte(15+min(max(n, 0), 240)), false) },
 	})
 	r.env = env
 	return err

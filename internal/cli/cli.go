@@ -147,6 +147,7 @@ Run jobs:                   glassrunner run --listen-address localhost:9252`,
 		&cobra.Group{ID: "look", Title: "Look and check:"},
 	)
 	root.AddCommand(c.commands()...)
+	root.AddCommand(c.helperCommands()...)
 	root.SetHelpCommandGroupID("look")
 	root.SetCompletionCommandGroupID("look")
 	root.SetUsageFunc(c.usage)

@@ -3,6 +3,7 @@ package cli
 import (
 	"os"
 	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -50,4 +51,5 @@ timeout and allow_failure; anything else is refused by name.`,
 	return cmd
 }
 
-func stopSignals() []os.Signal { return []os.Signal{os.Interrupt} }
+// stopSignals end the demo: Ctrl-C, a polite kill, and the end of the terminal.
+func stopSignals() []os.Signal { return []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} }

@@ -70,7 +70,7 @@ func (c *command) serve(ctx context.Context, o app.Options, service string) erro
 	}
 	// A runner is idle most of the time: a small heap is worth more than a
 	// rare collection.
-	debug.SetGCPercent(50)
+	debug.SetGCPercent(100)
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, handled()...)
 	defer signal.Stop(signals)

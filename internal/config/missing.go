@@ -35,7 +35,7 @@ func notYet() []feature {
 func executors() map[string]bool {
 	return map[string]bool{
 		"shell":             true,
-		"docker":            false,
+		"docker":            true,
 		"docker-windows":    false,
 		"docker-autoscaler": false,
 		"docker+machine":    false,

@@ -59,7 +59,7 @@ func (j *JobClient) Append(ctx context.Context, off int64, p []byte) (job.Ack, e
 		endpoint: "patch_trace", method: http.MethodPatch, to: j.trace, query: j.query, job: j.id,
 		tokenHeader: headerJobToken, token: j.token, contentType: "text/plain",
 		content: strconv.FormatInt(off, 10) + "-" + strconv.FormatInt(end-1, 10),
-		body:    newPayload(p), bound: boundUpdate, replayable: true,
+		body:    inMemory(p), bound: boundUpdate, replayable: true,
 	}
 	ack := job.Ack{Result: job.Trouble, Status: StatusNoAnswer, Offset: off}
 	_, failure := j.c.exchange(ctx, cl, func(ans *answer) *Error {
@@ -97,7 +97,7 @@ func (j *JobClient) Update(ctx context.Context, u job.Update) (job.Ack, error) {
 	cl := &call{
 		endpoint: "update_job", method: http.MethodPut, to: j.update, job: j.id,
 		tokenHeader: headerJobToken, token: j.token, contentType: "application/json",
-		body: newPayload(body), bound: boundUpdate, replayable: true,
+		body: inMemory(body), bound: boundUpdate, replayable: true,
 	}
 	ack := job.Ack{Result: job.Trouble, Status: StatusNoAnswer}
 	_, failure := j.c.exchange(ctx, cl, func(ans *answer) *Error {

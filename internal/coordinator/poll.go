@@ -53,7 +53,7 @@ func (c *Client) RequestJob(ctx context.Context, brief bool) (*job.Spec, PollRes
 		endpoint: "request_job", method: "POST", to: c.requestJob,
 		tokenHeader: headerRunnerToken, token: c.token,
 		contentType: "application/json", accept: true,
-		body:  newPayload(c.requestBody(brief)),
+		body:  inMemory(c.requestBody(brief)),
 		bound: boundDefault, wants: 201, keep: MaxJobBody, detach: true,
 	}
 	var spec *job.Spec

@@ -41,12 +41,20 @@ func checkRedirect(next *http.Request, via []*http.Request) error {
 			"%s redirects %s to %s, which would send tokens without encryption; not followed",
 			statusLine(status), show(last.URL), show(next.URL))}
 	}
-	if !sameHost(first.URL, next.URL) {
+	if !sameHost(first.URL, next.URL) && !sameUpload(first, next) {
 		for _, h := range []string{headerRunnerToken, headerJobToken, headerPrivateToken} {
 			next.Header.Del(h)
 		}
 	}
 	return nil
+}
+
+// sameUpload allows a coordinator to have an artifact sent to another address
+// of its API, which is the same call there and needs the job's token.
+func sameUpload(first, next *http.Request) bool {
+	_, from, ok1 := strings.Cut(first.URL.Path, "/api/v4/jobs/")
+	_, to, ok2 := strings.Cut(next.URL.Path, "/api/v4/jobs/")
+	return ok1 && ok2 && first.Method == http.MethodPost && from == to && strings.HasSuffix(to, "/artifacts")
 }
 
 // sameHost allows an upgrade from http to https on the default ports and

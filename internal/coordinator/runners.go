@@ -130,7 +130,7 @@ func (c *Client) ResetTokenByPAT(ctx context.Context, id int64, pat job.Secret) 
 func (c *Client) runnerCall(endpoint, method, path string, body []byte) *call {
 	return &call{
 		endpoint: endpoint, method: method, to: c.target(path), tokenHeader: headerRunnerToken, token: c.token,
-		contentType: "application/json", accept: true, body: newPayload(body), bound: boundDefault, keep: maxSmallBody,
+		contentType: "application/json", accept: true, body: inMemory(body), bound: boundDefault, keep: maxSmallBody,
 	}
 }
 

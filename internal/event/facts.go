@@ -147,6 +147,22 @@ type PhaseFinished struct {
 	Panicked bool
 }
 
+// ImagePulled: an executor looked for a container image. Result is "pulled",
+// "present" (the engine had it) or "failed".
+type ImagePulled struct {
+	Policy string // "always", "if-not-present", "never"
+	Result string
+	Bytes  int64 // that were downloaded
+	Took   time.Duration
+}
+
+// ServiceReady: a service of a job accepted a connection, or, without OK, did
+// not in the time that it had.
+type ServiceReady struct {
+	Took time.Duration // since its container was started
+	OK   bool
+}
+
 // LogWritten: bytes were added to a job's log, after masking.
 type LogWritten struct{ Bytes, Total int64 }
 
@@ -214,6 +230,26 @@ type Draining struct {
 	Running int // jobs
 }
 
+// CacheDone: a cache was looked for or stored. Op is "restore" or "save";
+// Result is "hit", "stale" (found under another key), "miss" or "error" of the
+// one, "stored", "unchanged", "empty", "too_large" or "error" of the other.
+type CacheDone struct {
+	Op     string
+	Result string
+	Bytes  int64 // of the archive that was transferred, or, without a storage, read or written
+	Took   time.Duration
+}
+
+// ArtifactDone: an artifact was sent or fetched. Direction is "upload" or
+// "download"; Result is "ok", "empty" (nothing to send), "too_large",
+// "forbidden", "not_found", "unsafe" (the archive was refused) or "error".
+type ArtifactDone struct {
+	Direction string
+	Result    string
+	Bytes     int64 // of the archive
+	Took      time.Duration
+}
+
 // Degraded: something that is not worth a job failed: cleanup, a cache.
 // What is from a bounded set of names.
 type Degraded struct {
@@ -238,6 +274,8 @@ func (JobState) fact()            {}
 func (ExecutorStage) fact()       {}
 func (PhaseStarted) fact()        {}
 func (PhaseFinished) fact()       {}
+func (ImagePulled) fact()         {}
+func (ServiceReady) fact()        {}
 func (LogWritten) fact()          {}
 func (LogSent) fact()             {}
 func (Directed) fact()            {}
@@ -250,4 +288,6 @@ func (TokenReset) fact()          {}
 func (Recovered) fact()           {}
 func (ListenerChanged) fact()     {}
 func (Draining) fact()            {}
+func (CacheDone) fact()           {}
+func (ArtifactDone) fact()        {}
 func (Degraded) fact()            {}

@@ -55,6 +55,9 @@ type Traits struct {
 	CleanConfig   bool   // remove .git/config before each job
 	SharedEnv     bool   // jobs share a machine: CI_SHARED_ENVIRONMENT, else CI_DISPOSABLE_ENVIRONMENT
 	Shell         string // default shell: "bash", "pwsh"
+	// AnyShell: only a job's image decides which shell it has, so that scripts
+	// for bash have to do with any POSIX shell.
+	AnyShell      bool
 	HelperCommand string // how a script calls the helper binary, "" when there is none
 	// LocalFiles: the driver carries out Command.Files itself, without a
 	// process. Otherwise they are rendered into the script.
@@ -70,6 +73,9 @@ type Request struct {
 	Dirs      Dirs
 	Shell     string
 	Log       io.Writer // the job log, runner's lines
+	// ServiceLog opens the job log for the output of the n-th service; nil:
+	// Log takes it.
+	ServiceLog func(n int) io.WriteCloser
 	// Concurrent and ConcurrentProject are CI_CONCURRENT_ID and
 	// CI_CONCURRENT_PROJECT_ID.
 	Concurrent, ConcurrentProject int

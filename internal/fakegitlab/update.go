@@ -356,7 +356,8 @@ func (s *Server) checkSilence(j *job, now time.Time) {
 	}
 }
 
-// noteRefusal notes that a fault told the runner to drop or abort a job.
+// noteRefusal notes that a fault told the runner to drop or abort a job, or
+// where to go on with its trace.
 // A job request that only the fault answered counts for rule 20 like any other.
 func (s *Server) noteRefusal(c *call, a *bufferedWriter) {
 	if c.endpoint == RequestJob && c.fault.replaces() && !c.fault.Process {
@@ -375,7 +376,14 @@ func (s *Server) noteRefusal(c *call, a *bufferedWriter) {
 		state == string(Canceled) || state == string(Failed)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if j := s.jobs[c.job]; j != nil && aborts {
+	j := s.jobs[c.job]
+	if j == nil {
+		return
+	}
+	if aborts {
 		j.patchRefused = true
+	}
+	if a.status == http.StatusRequestedRangeNotSatisfiable {
+		j.loosePatch = true // it was sent to another place than the right one
 	}
 }

@@ -53,11 +53,14 @@ func (vs Variables) Bool(key string, def bool) (value, ok bool) {
 // not raw, in one pass: a value is replaced by the unexpanded value of the
 // variable that it names. A file variable expands to filePath of its key.
 func (vs Variables) Expanded(filePath func(key string) string) Variables {
-	last := vs.index()
 	out := make(Variables, len(vs))
 	copy(out, vs)
+	var last map[string]int // few jobs need it
 	for i := range out {
 		if !out[i].Raw && strings.IndexByte(out[i].Value, '$') >= 0 {
+			if last == nil {
+				last = vs.index()
+			}
 			out[i].Value = vs.expand(out[i].Value, last, filePath)
 		}
 	}

@@ -6,9 +6,10 @@
 // a coordinator never has more than the file. Nothing is synced: the log
 // survives the end of the process, not that of the machine.
 //
-// A write goes straight to the file unless the last one was less than a
-// millisecond ago: floods of small writes are put together and written after
-// 10 ms or 32 KiB. This and what a Stream has to hold back (the begin of what
+// A write goes straight to the file until 32 of them came with less than a
+// millisecond between them: from there on a flood of small writes is put
+// together and written after 10 ms or 32 KiB. (To write a few lines costs less
+// than to wake up later for them.) This and what a Stream has to hold back (the begin of what
 // may be a secret, of a character, and with timestamps a line that has not
 // ended, at most 8 KiB) is what a kill -9 of the process can lose.
 //

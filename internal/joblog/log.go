@@ -26,6 +26,7 @@ const DefaultLimit = 4 << 20
 // When writes are put together, see the package comment.
 const (
 	calm      = time.Millisecond
+	burst     = 32 // writes
 	linger    = 10 * time.Millisecond
 	coalesced = 32 << 10 // bytes
 )
@@ -82,6 +83,7 @@ type Log struct {
 	sum     uint32
 	buf     []byte // not yet in f
 	wrote   time.Time
+	direct  int // writes that may yet go straight to f
 	flusher *time.Timer
 	torn    bool // f does not end with a line end, and nothing was added yet
 	closed  bool
@@ -290,7 +292,11 @@ func (l *Log) put(p []byte) {
 	if len(l.buf)+len(p) > coalesced {
 		l.flush()
 	}
-	if len(p) >= coalesced/2 || len(l.buf) == 0 && time.Since(l.wrote) >= calm {
+	if len(l.buf) == 0 && time.Since(l.wrote) >= calm {
+		l.direct = burst
+	}
+	if len(p) >= coalesced/2 || len(l.buf) == 0 && l.direct > 0 {
+		l.direct--
 		l.flush()
 		l.store(p)
 		return

@@ -21,6 +21,8 @@ type Job struct {
 	// Shell is "bash", "sh", "pwsh" or "powershell".
 	Shell    string
 	Settings Settings
+	// CacheLinks are the addresses of CacheObjects in an object storage.
+	CacheLinks map[CacheObject]Link
 }
 
 // Dirs are the job's directories as the job sees them, with slashes. They are
@@ -44,7 +46,8 @@ type Settings struct {
 	SafeDirectory                                      bool // tell git that the project is safe
 	SharedEnv                                          bool // jobs share a machine and its git configuration
 	// Helper is how scripts call the helper binary, "" when there is none.
-	Helper string
+	Helper   string
+	Transfer Transfer
 }
 
 // Script is the work of one phase, in this order: Notices, Ops, Text.
@@ -122,7 +125,7 @@ func (j *Job) stage(p job.Phase) (Script, error) {
 	case job.ClearWorktree:
 		return j.clearWorktree(), nil
 	case job.RestoreCache, job.DownloadArtifacts, job.ArchiveCache, job.ArchiveCacheFailed, job.UploadArtifacts, job.UploadArtifactsF:
-		return j.transfer(p), nil
+		return j.transfer(p)
 	case job.AfterScript:
 		return j.afterScript(), nil
 	case job.Cleanup:
@@ -207,39 +210,6 @@ func (j *Job) commands(w *writer, section string, list []string) {
 		}
 		w.command(c, check)
 	}
-}
-
-// transfer is where caches and artifacts will be moved by the helper binary.
-// Until there is one, a job that asks for it is told so.
-func (j *Job) transfer(p job.Phase) Script {
-	var what string
-	failed := p == job.ArchiveCacheFailed || p == job.UploadArtifactsF
-	switch p {
-	case job.RestoreCache:
-		if slices.ContainsFunc(j.Spec.Caches, func(c job.Cache) bool { return len(c.Paths) > 0 || c.Untracked }) {
-			what = "Extracting cache"
-		}
-	case job.DownloadArtifacts:
-		if slices.ContainsFunc(j.Spec.Dependencies, func(d job.Dependency) bool { return d.Filename != "" }) {
-			what = "Artifacts downloading"
-		}
-	case job.ArchiveCache, job.ArchiveCacheFailed:
-		if slices.ContainsFunc(j.Spec.Caches, func(c job.Cache) bool {
-			return (len(c.Paths) > 0 || c.Untracked) && applies(c.When, failed)
-		}) {
-			what = "Creating cache"
-		}
-	default:
-		if j.Settings.URL != "" && slices.ContainsFunc(j.Spec.Artifacts, func(a job.Artifact) bool {
-			return (len(a.Paths) > 0 || a.Untracked) && applies(a.When, failed)
-		}) {
-			what = "Uploading artifacts"
-		}
-	}
-	if what == "" {
-		return Script{Skip: true}
-	}
-	return Script{Notices: []string{warning(what + " is not supported by this executor.")}}
 }
 
 // applies reports whether something with that `when` is done after a script

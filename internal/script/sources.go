@@ -408,13 +408,16 @@ func (j *Job) cleanup() Script {
 		remove(j.Dirs.Builds + "/" + ownerFile)
 	}
 	w := j.writer()
-	j.exports(w, &s, false)
+	tidies := j.flag("FF_ENABLE_JOB_CLEANUP")
+	if tidies || j.checkedOut() { // else there is nothing for a shell to do
+		j.exports(w, &s, false)
+	}
 	exports := w.b.Len()
 	if r, err := j.remote(); err == nil && j.checkedOut() {
 		j.forgetCredentials(w, r)
 	}
 	tidy := false
-	if j.flag("FF_ENABLE_JOB_CLEANUP") {
+	if tidies {
 		switch strategy, _ := j.Strategy(); strategy {
 		case Clone, Empty:
 			remove(j.Dirs.Project)

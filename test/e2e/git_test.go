@@ -1,3 +1,5 @@
+//go:build linux
+
 package e2e_test
 
 import (
@@ -103,7 +105,7 @@ func TestGitCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 	wrapper := "#!/bin/sh\nprintf '%s\\n' \"$*\" >> " + watch + "\nexec " + real + " \"$@\"\n"
-	if err := os.WriteFile(filepath.Join(bin, "git"), []byte(wrapper), 0o700); err != nil { //nolint:gosec // It is a program.
+	if err := os.WriteFile(filepath.Join(bin, "git"), []byte(wrapper), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	w.write(w.config("", entry{Extra: `  environment = ["PATH=` + bin + ":" + os.Getenv("PATH") + `"]`}))
@@ -168,10 +170,8 @@ func TestGitSubmodules(t *testing.T) {
 		vars []string
 		has  []string
 	}{
-		{"none", nil, []string{"Skipping Git submodules setup", "lacks mod/one/lib.txt", "lacks mod/two/deep.txt"}},
-		{"normal", []string{"GIT_SUBMODULE_STRATEGY", "normal"}, []string{"Updating/initializing submodules", "Updated submodules", "has mod/one/lib.txt", "has mod/two/deep.txt", "lacks mod/one/inner/deep.txt"}},
 		{"recursive", []string{"GIT_SUBMODULE_STRATEGY", "recursive", "GIT_SUBMODULE_DEPTH", "1"}, []string{"recursively with git depth set to 1", "has mod/one/lib.txt", "has mod/two/deep.txt", "has mod/one/inner/deep.txt"}},
-		{"paths", []string{"GIT_SUBMODULE_STRATEGY", "normal", "GIT_SUBMODULE_PATHS", "mod/two"}, []string{"lacks mod/one/lib.txt", "has mod/two/deep.txt"}},
+		{"paths", []string{"GIT_SUBMODULE_STRATEGY", "normal", "GIT_SUBMODULE_PATHS", "mod/two"}, []string{"Updating/initializing submodules", "Updated submodules", "lacks mod/one/lib.txt", "has mod/two/deep.txt"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := wait(t, w, enqueue(t, w, fakegitlab.Job{Project: "acme/app", Clone: true, Script: show, Variables: public(tt.vars...)}))

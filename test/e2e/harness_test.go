@@ -1,3 +1,5 @@
+//go:build linux
+
 package e2e_test
 
 import (
@@ -79,34 +81,30 @@ type world struct {
 	procs  []*process
 }
 
-// checkInterval is what the server holds the runner to. The configurations
-// have twice as much: a busy machine delays a request here and there.
-const checkInterval = 500 * time.Millisecond
-
 // newWorld starts a server. The test ends with its checks.
 func newWorld(t *testing.T, o fakegitlab.Options) *world {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	t.Cleanup(cancel)
 	if o.Concurrent == 0 {
 		o.Concurrent = 4
 	}
 	if o.LongPoll == 0 {
 		o.LongPoll = 5 * time.Second
 	}
-	w := bareWorld(t, ctx)
+	w := bareWorld(t)
 	w.server = fakegitlab.New(o)
 	if err := w.server.Start("127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}
-	w.runner = w.addRunner("e2e", fakegitlab.Limits{RequestConcurrency: 1, CheckInterval: checkInterval})
+	w.runner = w.addRunner("e2e", fakegitlab.Limits{RequestConcurrency: 1})
 	t.Cleanup(w.finish)
 	return w
 }
 
 // bareWorld has no server of its own.
-func bareWorld(t *testing.T, ctx context.Context) *world {
+func bareWorld(t *testing.T) *world {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	t.Cleanup(cancel)
 	w := &world{
 		t: t, ctx: ctx, dir: t.TempDir(),
 		mark:   fmt.Sprintf("%d-%s", os.Getpid(), strings.Map(markRune, t.Name())),
@@ -511,8 +509,6 @@ func (w *world) until(id int64, what string, ok func(fakegitlab.Snapshot) bool) 
 func printed(text string) func(fakegitlab.Snapshot) bool {
 	return func(s fakegitlab.Snapshot) bool { return bytes.Contains(s.Trace, []byte(text)) }
 }
-
-func acked(s fakegitlab.Snapshot) bool { return s.Acked }
 
 // poll asks until ok, for at most d.
 func poll(d time.Duration, ok func() bool) error {

@@ -1,3 +1,5 @@
+//go:build linux
+
 package e2e_test
 
 import (
@@ -5,6 +7,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	_ "embed"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -186,7 +189,7 @@ func TestMetricsOfJobs(t *testing.T) {
 	m.check(t, 2, "gitlab_runner_failed_jobs_total", "failure_reason", "runner_configuration_error")
 	m.check(t, 1, "gitlab_runner_job_inputs_interpolations_total")
 	m.check(t, 1, "gitlab_runner_job_inputs_interpolation_failures_total")
-	m.check(t, 8, "gitlab_runner_api_request_statuses_total", "endpoint", "request_job", "status", "201", "method", "POST")
+	m.check(t, 8, "gitlab_runner_api_request_statuses_total", "endpoint", "request_job", "status", "201", "method", "post")
 	m.check(t, 1, "glassrunner_api_request_retries_total", "endpoint", "request_job", "status", "429")
 	for name, labels := range map[string][]string{
 		"gitlab_runner_api_request_statuses_total": {"endpoint", "update_job", "status", "200"},
@@ -220,12 +223,11 @@ func TestFormats(t *testing.T) {
 		t.Errorf("OpenMetrics: it ends with %q", tail(string(body), 60))
 	}
 	for _, line := range []string{
-		`(?m)^# TYPE gitlab_runner_jobs counter$`, `(?m)^gitlab_runner_jobs_total\{.*\} 1(\.0)?( #.*)?$`,
-		`(?m)^gitlab_runner_jobs_created\{.*\} 1\.\d+e\+09$`, `(?m)^gitlab_runner_job_duration_seconds_created\{`,
+		`(?m)^# TYPE gitlab_runner_failed_jobs counter$`, `(?m)^gitlab_runner_failed_jobs_created\{.*\} 1\.\d+e\+09$`,
+		`(?m)^gitlab_runner_job_duration_seconds_created\{`,
+		// As a counter it would take the name of the gauge gitlab_runner_jobs.
+		`(?m)^# TYPE gitlab_runner_jobs_total unknown$`, `(?m)^gitlab_runner_jobs_total\{.*\} 1(\.0)?( #.*)?$`,
 	} {
-		if strings.Contains(line, "TYPE gitlab_runner_jobs ") {
-			continue // see below: the name of a counter without _total is a gauge's
-		}
 		if !regexp.MustCompile(line).Match(body) {
 			t.Errorf("OpenMetrics: nothing matches %s", line)
 		}
@@ -240,7 +242,7 @@ func TestFormats(t *testing.T) {
 	for {
 		f := new(dto.MetricFamily)
 		if err := dec.Decode(f); err != nil {
-			if err != io.EOF {
+			if !errors.Is(err, io.EOF) {
 				t.Fatal(err)
 			}
 			break
@@ -398,10 +400,10 @@ func TestHalfOpenConnections(t *testing.T) {
 		}
 	}
 	for range 10 {
-		began := time.Now()
-		p.scrape()
-		if took := time.Since(began); took > 5*time.Second {
-			t.Errorf("a scrape took %v", took)
+		// The clients that do not read may be asking at this very moment; then
+		// the answer is 503 with a request to come again.
+		if err := poll(5*time.Second, func() bool { _, err := p.tryScrape(); return err == nil }); err != nil {
+			t.Errorf("no scrape succeeds: %v", err)
 		}
 	}
 	want(t, w.run(fakegitlab.Job{Script: []string{"echo hello"}}), "success")
@@ -444,7 +446,7 @@ func TestSecretsOfTheProcess(t *testing.T) {
 	vars := append(empty("GIT_CLONE_PATH_", "x"), fakegitlab.Variable{Key: "SECRET", Value: masked, Masked: true})
 	ids := []int64{
 		w.enqueue(fakegitlab.Job{
-			Name: masked + " glpat-abcdefghij", Stage: masked, Variables: vars, Timeout: time.Minute,
+			Name: "job with glpat-abcdefghij", Variables: vars, Timeout: time.Minute,
 			Script: []string{"echo $SECRET $CI_JOB_TOKEN; echo begun; sleep 600 # " + masked},
 		}),
 		w.enqueue(fakegitlab.Job{Variables: append(public("GIT_CLONE_PATH", "/$SECRET"), vars[len(vars)-1]), Script: []string{"true"}}),
@@ -452,7 +454,7 @@ func TestSecretsOfTheProcess(t *testing.T) {
 		w.enqueue(fakegitlab.Job{Raw: []byte(`{"id":%ID%,"token":"%TOKEN%","variables":"` + masked + `"}`)}),
 	}
 	w.until(ids[0], "its script", printed("\nbegun\n"))
-	secrets := []string{w.runner.Token, masked}
+	secrets := []string{w.runner.Token, masked, "glpat-abcdefghij"}
 	for _, id := range ids[1:] {
 		secrets = append(secrets, w.wait(id).Token)
 	}
@@ -499,7 +501,7 @@ func TestCounters(t *testing.T) {
 	p := w.start(w.config(""))
 	last := map[string]float64{}
 	ids := w.enqueueMany(20, fakegitlab.Job{Script: []string{"sleep 0.1; exit $((CI_JOB_ID % 2))"}})
-	for i := 0; i < 40; i++ {
+	for i := range 40 {
 		if i%10 == 5 {
 			w.write(w.config(fmt.Sprintf("concurrent = %d", 2+i/10%3)))
 		}

@@ -34,6 +34,9 @@ type Options struct {
 	Dir string
 	// Environ is the environment that jobs inherit; nil: the runner's own.
 	Environ []string
+	// Helper is the program with the commands that move caches and artifacts,
+	// "" when there is none.
+	Helper string
 	// Grace is the time between the polite and the hard signal for commands
 	// that name none; 0: executor.DefaultGrace.
 	Grace time.Duration
@@ -130,14 +133,15 @@ func lookup(name string) (*owner, error) {
 // Traits says what the driver can do.
 func (d *Driver) Traits() executor.Traits {
 	return executor.Traits{
-		Name:         "shell",
-		BuildsDir:    filepath.ToSlash(d.o.BuildsDir),
-		CacheDir:     filepath.ToSlash(d.o.CacheDir),
-		SharedBuilds: true,
-		SharedEnv:    true,
-		Shell:        d.o.Shell,
-		LocalFiles:   true,
-		Features:     []string{"variables", "shared"},
+		Name:          "shell",
+		BuildsDir:     filepath.ToSlash(d.o.BuildsDir),
+		CacheDir:      filepath.ToSlash(d.o.CacheDir),
+		SharedBuilds:  true,
+		SharedEnv:     true,
+		Shell:         d.o.Shell,
+		HelperCommand: d.o.Helper,
+		LocalFiles:    true,
+		Features:      []string{"variables", "shared"},
 	}
 }
 

@@ -39,10 +39,8 @@ func (e *env) Run(ctx context.Context, c executor.Command) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	for _, op := range c.Files {
-		if err := e.files.do(op); err != nil {
-			return err
-		}
+	if err := e.files.all(c.Files); err != nil {
+		return err
 	}
 	if len(c.Script) == 0 {
 		return nil

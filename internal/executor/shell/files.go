@@ -18,6 +18,7 @@ import (
 type files struct {
 	roots []root
 	owner *owner
+	near  root // the directory of the last operation, while all runs
 }
 
 type root struct {
@@ -109,10 +110,54 @@ func (f *files) find(p string) (root, string, error) {
 	return root{}, "", fmt.Errorf("%s is not below the job's directories", p)
 }
 
+// all carries out operations in order, up to the first that fails.
+func (f *files) all(ops []executor.FileOp) error {
+	defer f.leave()
+	for _, op := range ops {
+		if err := f.do(op); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// enter opens a directory within a root and keeps it for the next operation:
+// most of them are in the same one, and each would walk the way to it. It is
+// false when the directory cannot be opened.
+func (f *files) enter(r root, dir string) bool {
+	full := filepath.Join(r.dir, dir)
+	if f.near.Root != nil && f.near.dir == full {
+		return true
+	}
+	f.leave()
+	sub, err := r.OpenRoot(dir)
+	if err != nil {
+		return false
+	}
+	f.near = root{full, sub}
+	return true
+}
+
+func (f *files) leave() {
+	if f.near.Root != nil {
+		_ = f.near.Close() // nothing was written through it
+	}
+	f.near = root{}
+}
+
 func (f *files) do(op executor.FileOp) error {
 	r, p, err := f.find(op.Path)
 	if err != nil {
 		return err
+	}
+	if op.Kind == executor.OpRemove && within(op.Path, f.near.dir) {
+		f.leave()
+	}
+	switch op.Kind {
+	case executor.OpWrite, executor.OpTouch, executor.OpRemove:
+		if dir := filepath.Dir(p); dir != "." && f.enter(r, dir) {
+			r, p = f.near, filepath.Base(p)
+		}
 	}
 	switch op.Kind {
 	case executor.OpMkdir:
@@ -129,7 +174,7 @@ func (f *files) do(op executor.FileOp) error {
 		err = fmt.Errorf("there is no file operation %d", op.Kind)
 	}
 	if err != nil {
-		return fmt.Errorf("preparing the job's files: %w", err)
+		return fmt.Errorf("preparing the job's file %s: %w", op.Path, err)
 	}
 	return nil
 }

@@ -208,7 +208,7 @@ func removeGroup(dir string) error {
 
 // populated reports whether the group has processes.
 func (t *tree) populated() bool {
-	text, err := os.ReadFile(filepath.Join(t.group, "cgroup.events"))
+	text, err := readProc(filepath.Join(t.group, "cgroup.events"))
 	return err == nil && strings.Contains(string(text), "populated 1")
 }
 

@@ -16,6 +16,7 @@ type ours struct {
 	finished, refused, lost, directives counterVec
 	logWritten, logSent, logFailures    counterVec
 	polls                               counterVec
+	caches, artifacts                   moves
 	duration, phases                    histogramVec
 	panics                              prometheus.Counter
 
@@ -43,6 +44,7 @@ type oursRunner struct {
 	pollJob, pollNone, pollForbidden, pollNo prometheus.Counter
 	duration                                 prometheus.Observer
 	phases                                   map[string]prometheus.Observer
+	caches, artifacts                        runnerMoves
 }
 
 // oursEndpoint holds the children of one endpoint.
@@ -58,6 +60,7 @@ func newOurs(c *catalogue) *ours {
 	m := &ours{endpoints: make(map[string]*oursEndpoint), degradedOf: make(map[string]prometheus.Counter)}
 	m.jobs(c)
 	m.logs(c)
+	m.caches, m.artifacts = newCacheMoves(c), newArtifactMoves(c)
 	m.api(c)
 	m.process(c)
 	return m
@@ -184,6 +187,8 @@ func (m *ours) addRunner(l labels) *oursRunner {
 		pollNo:        m.polls.with(l.short, l.name, l.system, "failed"),
 		duration:      m.duration.with(l.short, l.name, l.system),
 		phases:        make(map[string]prometheus.Observer),
+		caches:        m.caches.addRunner(l),
+		artifacts:     m.artifacts.addRunner(l),
 	}
 	r.finished[job.NoReason] = m.finished.with(l.short, l.name, l.system, "success", "none")
 	for _, reason := range job.Reasons() {
@@ -219,6 +224,8 @@ func (m *ours) dropRunner(r *oursRunner) {
 	} {
 		v.drop(l)
 	}
+	m.caches.dropRunner(l)
+	m.artifacts.dropRunner(l)
 }
 
 func (m *ours) configLoaded(at time.Time, f event.ConfigLoaded) {
@@ -300,6 +307,7 @@ func (m *ours) observe(ev event.Event, e *entry, j *jobRecord) {
 
 func (m *ours) observeJob(ev event.Event, j *jobRecord) {
 	r := j.entry.ours
+	r.observeMoves(ev.Fact)
 	switch f := ev.Fact.(type) {
 	case event.LogWritten:
 		r.logWritten.Add(float64(max(0, f.Bytes)))

@@ -1,0 +1,316 @@
+package docker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	"github.com/moby/moby/client"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/glassrunner/glassrunner/internal/event"
+	"github.com/glassrunner/glassrunner/internal/executor"
+	"github.com/glassrunner/glassrunner/internal/job"
+)
+
+// policy says when an image is pulled.
+type policy string
+
+// The policies, as in config.toml.
+const (
+	always       policy = "always"
+	ifNotPresent policy = "if-not-present"
+	never        policy = "never"
+)
+
+// image is one that the engine has.
+type image struct {
+	name   string // as it was asked for
+	id     string
+	digest string // NAME@sha256:…, "" when it came from no registry
+	user   string
+	ports  []string // that it exposes, "5432/tcp"
+}
+
+// reference is what containers are made of.
+func (i image) reference() string { return cmp.Or(i.digest, i.id) }
+
+// images finds images, each only once for a job.
+type images struct {
+	p     *place
+	found map[string]image // by name and platform
+	creds *credentials
+}
+
+// policies are those that a job wants, or else the configuration's, as far as
+// the configuration allows them.
+func (p *place) policies(image string, wanted []string) ([]policy, error) {
+	source := "GitLab pipeline config"
+	if len(wanted) == 0 {
+		wanted, source = p.c.PullPolicy, "Runner config"
+	}
+	if len(wanted) == 0 {
+		wanted, source = []string{string(always)}, "Runner config (default)"
+	}
+	allowed := p.c.AllowedPullPolicies
+	if len(allowed) == 0 {
+		allowed = p.c.PullPolicy
+	}
+	if len(allowed) == 0 {
+		allowed = []string{string(always)}
+	}
+	var out []policy
+	for _, w := range wanted {
+		switch pol := policy(w); pol {
+		case always, ifNotPresent, never:
+			if slices.Contains(allowed, w) {
+				out = append(out, pol)
+			}
+		default:
+			return nil, misconfigured("invalid pull policy for image %q: unsupported pull_policy %q", image, w)
+		}
+	}
+	if len(out) == 0 {
+		return nil, misconfigured("invalid pull policy for image %q: pull_policy (%v) defined in %s is not one of the allowed_pull_policies (%v)", image, wanted, source, allowed)
+	}
+	return out, nil
+}
+
+// get makes sure that the engine has an image, by one policy after the other.
+func (i *images) get(ctx context.Context, name string, policies []policy, platform string) (image, error) {
+	key := name + "\x00" + platform
+	if img, ok := i.found[key]; ok {
+		return img, nil
+	}
+	p := i.p
+	p.say("Using effective pull policy of %v for container %s", policies, name)
+	var errs []error
+	for n, pol := range policies {
+		if n > 0 {
+			p.say("Attempt #%d: Trying %q pull policy", n+1, pol)
+		}
+		img, err := i.by(ctx, pol, name, platform)
+		if err == nil {
+			if i.found == nil {
+				i.found = map[string]image{}
+			}
+			i.found[key] = img
+			if img.digest != "" {
+				p.say("Using docker image %s for %s with digest %s ...", img.id, name, img.digest)
+			} else {
+				p.say("Using docker image %s for %s ...", img.id, name)
+			}
+			return img, nil
+		}
+		if ctx.Err() != nil {
+			return image{}, context.Cause(ctx)
+		}
+		if _, ok := errors.AsType[*engineError](err); ok {
+			return image{}, err
+		}
+		p.warn("Failed to pull image with policy %q: %v", pol, err)
+		errs = append(errs, err)
+	}
+	err := errs[len(errs)-1]
+	reason := reasonOf(err)
+	if reason == job.NoReason {
+		reason = pullReason(err)
+	}
+	return image{}, &executor.Error{Reason: reason, Err: fmt.Errorf("failed to pull image %q with specified policies %v: %w", name, policies, err)}
+}
+
+// by finds an image by one policy and tells how long that took.
+func (i *images) by(ctx context.Context, pol policy, name, platform string) (image, error) {
+	started := time.Now()
+	result, bytes := "present", int64(0)
+	img, err := func() (image, error) {
+		img, found, err := i.inspect(ctx, name, platform)
+		switch {
+		case err != nil:
+			return img, err
+		case found && (pol == never || pol == always && isID(name, img)):
+			return img, nil
+		case found && pol == ifNotPresent:
+			i.p.say("Using locally found image version due to %q pull policy", pol)
+			return img, nil
+		case pol == never:
+			return img, fmt.Errorf("no such image: %s", name)
+		}
+		result = "pulled"
+		if bytes, err = i.pull(ctx, name, platform); err != nil {
+			return img, err
+		}
+		img, found, err = i.inspect(ctx, name, platform)
+		if err == nil && !found {
+			err = fmt.Errorf("the engine pulled %s and does not have it", name)
+		}
+		return img, err
+	}()
+	if err != nil {
+		result = "failed"
+	}
+	took := time.Since(started)
+	if result == "pulled" {
+		i.p.say("Pulled %s in %s", size(bytes), took.Round(10*time.Millisecond))
+	}
+	i.p.d.o.Bus.Emit(ctx, event.ImagePulled{Policy: string(pol), Result: result, Bytes: bytes, Took: took})
+	return img, err
+}
+
+// isID says whether an image was asked for by its number.
+func isID(name string, img image) bool {
+	bare := strings.TrimPrefix(name, "sha256:")
+	return len(bare) >= 12 && strings.HasPrefix(strings.TrimPrefix(img.id, "sha256:"), bare)
+}
+
+// inspect looks for an image on the engine. One for another platform is not
+// the one that is looked for.
+func (i *images) inspect(ctx context.Context, name, platform string) (image, bool, error) {
+	info, err := i.p.engine.ImageInspect(ctx, name)
+	switch {
+	case cerrdefs.IsNotFound(err):
+		return image{}, false, nil
+	case cerrdefs.IsInvalidArgument(err):
+		return image{}, false, misconfigured("image %q: %w", name, err)
+	case err != nil:
+		return image{}, false, i.p.engine.gone(err)
+	}
+	if want := parsePlatform(platform); want != nil && (info.Os != want.OS || info.Architecture != want.Architecture) {
+		return image{}, false, nil
+	}
+	img := image{name: name, id: info.ID, digest: digestOf(name, info.RepoDigests)}
+	if info.Config != nil {
+		img.user = info.Config.User
+		for port := range info.Config.ExposedPorts {
+			img.ports = append(img.ports, port)
+		}
+	}
+	return img, true, nil
+}
+
+// digestOf chooses the digest of the repository that was asked for.
+func digestOf(name string, digests []string) string {
+	if len(digests) == 0 {
+		return ""
+	}
+	if named, err := reference.ParseNormalizedNamed(name); err == nil {
+		for _, d := range digests {
+			if other, err := reference.ParseNormalizedNamed(d); err == nil && other.Name() == named.Name() {
+				return d
+			}
+		}
+	}
+	return digests[0]
+}
+
+// pullTries is how often a registry is asked that does not answer.
+const pullTries = 3
+
+// pull fetches an image and returns how many bytes that were.
+func (i *images) pull(ctx context.Context, name, platform string) (int64, error) {
+	p := i.p
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return 0, misconfigured("image %q: %w", name, err)
+	}
+	full := reference.FamiliarString(reference.TagNameOnly(named))
+	if platform != "" {
+		p.say("Pulling docker image %s for platform %s ...", full, platform)
+	} else {
+		p.say("Pulling docker image %s ...", full)
+	}
+	if i.creds == nil {
+		i.creds = p.credentials(ctx)
+	}
+	auth, source := i.creds.lookup(ctx, named)
+	if source != "" {
+		p.say("Authenticating with credentials from %s", source)
+	}
+	o := client.ImagePullOptions{RegistryAuth: auth}
+	if pl := parsePlatform(platform); pl != nil {
+		o.Platforms = []ocispec.Platform{*pl}
+	}
+	for try := 1; ; try++ {
+		n, err := p.engine.pull(ctx, full, o)
+		if err == nil || ctx.Err() != nil || try == pullTries || pullReason(err) != job.ExternalDependency {
+			return n, err
+		}
+		if _, ok := errors.AsType[*engineError](err); ok {
+			return n, err
+		}
+		delay := 2*time.Second + rand.N(8*time.Second) //nolint:gosec // not a secret
+		p.warn("Pulling %s failed: %v. Trying again in %s (%d of %d).", full, err, delay.Round(time.Second), try+1, pullTries)
+		t := time.NewTimer(delay)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return n, context.Cause(ctx)
+		}
+	}
+}
+
+// pull follows the engine's report of a pull.
+func (e *engine) pull(ctx context.Context, name string, o client.ImagePullOptions) (int64, error) {
+	stream, err := e.ImagePull(ctx, name, o)
+	if err != nil {
+		return 0, e.gone(err)
+	}
+	layers := map[string]int64{}
+	for m, merr := range stream.JSONMessages(ctx) {
+		switch {
+		case merr != nil:
+			err = e.gone(merr)
+		case m.Error != nil:
+			err = m.Error
+		case m.Progress != nil && m.Status == "Downloading":
+			layers[m.ID] = max(layers[m.ID], m.Progress.Current, m.Progress.Total)
+		}
+		if err != nil {
+			break
+		}
+	}
+	var sum int64
+	for _, n := range layers {
+		sum += n
+	}
+	return sum, err
+}
+
+// pullReason sorts the texts of registries and engines; there is nothing else
+// to go by.
+func pullReason(err error) job.Reason {
+	text := strings.ToLower(err.Error())
+	has := func(parts ...string) bool {
+		return slices.ContainsFunc(parts, func(s string) bool { return strings.Contains(text, s) })
+	}
+	switch {
+	case has("dial tcp", "connection refused", "no such host", "i/o timeout", "tls handshake", "client.timeout exceeded", "request canceled", "connection reset"):
+		return job.ExternalDependency
+	case has("not found", "manifest unknown"),
+		has("pull access denied", "access to the resource is denied", "no basic auth credentials",
+			"repository does not exist or may require", "unauthorized", "authentication required"):
+		return job.ConfigurationError
+	}
+	return job.ImagePullFailure
+}
+
+// size prints bytes for people.
+func size(n int64) string {
+	switch {
+	case n >= 1<<30:
+		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+	case n >= 1<<20:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	case n >= 1<<10:
+		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+	}
+	return fmt.Sprintf("%d bytes", n)
+}

@@ -1,0 +1,127 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	apinet "github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/client"
+	"github.com/moby/moby/client/pkg/versions"
+)
+
+// network is what joins the containers of a job.
+type network struct {
+	p    *place
+	own  string // name of the job's own network, "" when it has none
+	mode string // network_mode, or own; "": the engine's default bridge
+}
+
+// macOnEndpoint is the first API version with MAC addresses of endpoints.
+const macOnEndpoint = "1.44"
+
+// create makes the job's own network if it wants one.
+func (n *network) create(ctx context.Context) error {
+	p := n.p
+	n.mode = p.c.NetworkMode
+	if n.mode != "" || !p.flag("FF_NETWORK_PER_BUILD") {
+		return nil
+	}
+	name := hostname(fmt.Sprintf("runner-%s-%d-%d-%s", p.r.Runner.Short, p.r.Spec.Info.ProjectID, p.r.ConcurrentProject, p.r.Spec.ID))
+	o := client.NetworkCreateOptions{Driver: "bridge", Labels: p.labels("network", false, nil), Options: map[string]string{}}
+	if p.c.EnableIPv6 {
+		o.EnableIPv6 = &p.c.EnableIPv6
+	}
+	if p.c.NetworkMTU > 0 {
+		o.Options["com.docker.network.driver.mtu"] = strconv.Itoa(p.c.NetworkMTU)
+	}
+	_, err := p.engine.NetworkCreate(ctx, name, o)
+	if err != nil {
+		return p.engine.gone(badRequest(fmt.Errorf("network %s: %w", name, err)))
+	}
+	n.own, n.mode = name, name
+	return nil
+}
+
+// environment tells containers of the job's own network.
+func (n *network) environment() []string {
+	if n.own == "" {
+		return nil
+	}
+	return []string{"CI_BUILD_NETWORK_NAME=" + n.own}
+}
+
+// hosts says whether containers find one another only through lines in
+// /etc/hosts: the default bridge has no names.
+func (n *network) hosts() bool {
+	return n.mode == "" || container.NetworkMode(n.mode).IsDefault() || n.mode == "bridge"
+}
+
+// endpoints joins a container to the network, under these names.
+func (n *network) endpoints(aliases []string, mac bool) (*apinet.NetworkingConfig, error) {
+	mode := container.NetworkMode(n.mode)
+	e := &apinet.EndpointSettings{}
+	switch {
+	case n.hosts():
+	case mode.IsUserDefined():
+		e.Aliases = aliases
+	default: // host, none, another container's
+		return nil, nil
+	}
+	if mac && n.p.c.MACAddress != "" {
+		if !versions.LessThan(n.p.engine.ClientVersion(), macOnEndpoint) {
+			hw, err := net.ParseMAC(n.p.c.MACAddress)
+			if err != nil {
+				return nil, misconfigured("mac_address: %w", err)
+			}
+			e.MacAddress = apinet.HardwareAddr(hw)
+		} else {
+			n.p.warn("mac_address is ignored: the engine's API is %s, it needs %s.", n.p.engine.ClientVersion(), macOnEndpoint)
+		}
+	}
+	name := n.mode
+	if n.hosts() {
+		name = "bridge"
+	}
+	return &apinet.NetworkingConfig{EndpointsConfig: map[string]*apinet.EndpointSettings{name: e}}, nil
+}
+
+// address is where containers of the job reach another container.
+func (n *network) address(c container.InspectResponse) string {
+	switch {
+	case n.hosts():
+		if c.NetworkSettings != nil {
+			for _, e := range c.NetworkSettings.Networks {
+				if e.IPAddress.IsValid() {
+					return e.IPAddress.String()
+				}
+			}
+		}
+		return ""
+	case container.NetworkMode(n.mode).IsUserDefined():
+		return c.ID[:12]
+	}
+	return "localhost" // all share one network stack
+}
+
+// removeNetwork removes a network after the containers that are still on it.
+func (e *engine) removeNetwork(ctx context.Context, id string) error {
+	info, err := e.NetworkInspect(ctx, id, client.NetworkInspectOptions{})
+	if cerrdefs.IsNotFound(err) {
+		return nil
+	}
+	var errs []error
+	if err == nil {
+		for c := range info.Network.Containers {
+			errs = append(errs, e.removeContainer(ctx, c, true))
+		}
+	}
+	if _, err := e.NetworkRemove(ctx, id, client.NetworkRemoveOptions{}); err != nil && !cerrdefs.IsNotFound(err) {
+		errs = append(errs, fmt.Errorf("network %.12s: %w", id, err))
+	}
+	return errors.Join(errs...)
+}
