@@ -2,7 +2,7 @@
 # Builds the helper image from Debian packages and this checkout and loads it
 # into the engine that docker reaches; no registry is involved.
 #   helper-image.sh [-u] [-o FILE]
-# -u fetches the packages again; -o writes an archive for `docker load` instead.
+# -u fetches the packages again; -o writes an archive for `docker load` too.
 # The packages are kept in GLASSRUNNER_IMAGES (~/.cache/glassrunner/images).
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -53,8 +53,10 @@ chmod 755 "$work/usr/bin/"*
 
 {
   # An archive ends with two empty blocks, so tar itself has to join the two.
+  # The engine refuses a path that is there twice, directories too.
   cp "$base" "$work/image.tar"
-  tar --append --file "$work/image.tar" --owner=0 --group=0 --numeric-owner -C "$work" usr
+  tar --append --file "$work/image.tar" --owner=0 --group=0 --numeric-owner -C "$work" \
+    usr/bin/glassrunner-helper usr/bin/gitlab-runner-helper usr/bin/gitlab-runner-build
   docker import --change 'CMD ["/bin/bash"]' --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
     --message "glassrunner helper" "$work/image.tar" "$image"
 } >/dev/null

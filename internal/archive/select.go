@@ -46,11 +46,12 @@ type Selection struct {
 	Notes []Note
 }
 
-// Newest is the latest modification time of all files.
+// Newest is the latest modification time of all regular files: those of
+// directories and links change when they are extracted.
 func (s *Selection) Newest() time.Time {
 	var t time.Time
 	for _, f := range s.Files {
-		if m := f.Info.ModTime(); m.After(t) {
+		if m := f.Info.ModTime(); f.Info.Mode().IsRegular() && m.After(t) {
 			t = m
 		}
 	}

@@ -59,7 +59,8 @@ func Archive(ctx context.Context, o ArchiveOptions) (Summary, error) {
 	written := int64(0)
 	fresh := !unchanged(o, selected)
 	if fresh {
-		written, err = place(o.File, time.Time{}, func(w io.Writer) error {
+		// What changes from now on is newer than the archive.
+		written, err = place(o.File, start, func(w io.Writer) error {
 			return archive.Write(ctx, w, o.Format, o.Dir, selected.Files, archive.WriteOptions{Level: o.Level, Workers: o.Workers, Warn: o.Print.Warn})
 		})
 		if err != nil {
@@ -95,11 +96,12 @@ func unchanged(o ArchiveOptions, selected *archive.Selection) bool {
 	if err != nil {
 		return false
 	}
-	same, err := archive.Same(f, fi.Size(), o.Dir, selected.Files)
-	if errors.Is(err, archive.ErrUnknown) {
-		return !selected.Newest().After(fi.ModTime())
+	if selected.Newest().After(fi.ModTime()) {
+		return false
 	}
-	return err == nil && same
+	// Files that are gone, or older than those in the archive, change it as well.
+	same, err := archive.Same(f, fi.Size(), o.Dir, selected.Files)
+	return errors.Is(err, archive.ErrUnknown) || err == nil && same
 }
 
 // stored reports whether the storage has the object. It is taken to have it
@@ -128,19 +130,28 @@ func upload(ctx context.Context, c *http.Client, o ArchiveOptions, done func(Res
 	}
 	began := time.Now()
 	o.Print.Info("Uploading cache to " + shown(o.Remote.URL))
-	err = retried(ctx, o.Print, func() error { return send(ctx, c, o.Remote, f, fi) })
+	var at time.Time
+	err = retried(ctx, o.Print, func() error {
+		var err error
+		at, err = send(ctx, c, o.Remote, f, fi)
+		return err
+	})
 	if err != nil {
 		o.Print.Error("Uploading cache: " + err.Error())
 		return done(Failed, 0, err)
+	}
+	if at.After(fi.ModTime()) { // or the next job would fetch what is here
+		_ = os.Chtimes(o.File, at, at)
 	}
 	o.Print.Info(fmt.Sprintf("Uploaded %s in %s", bytes(fi.Size()), time.Since(began).Round(time.Millisecond)))
 	return done(Stored, fi.Size(), nil)
 }
 
-func send(ctx context.Context, c *http.Client, to Remote, f *os.File, fi fs.FileInfo) error {
+// send uploads a file and returns the storage's time.
+func send(ctx context.Context, c *http.Client, to Remote, f *os.File, fi fs.FileInfo) (at time.Time, err error) {
 	r, err := request(ctx, http.MethodPut, to.URL, nil)
 	if err != nil {
-		return err
+		return at, err
 	}
 	r.Header.Set("Content-Type", "application/octet-stream")
 	r.Header.Set("Last-Modified", fi.ModTime().UTC().Format(http.TimeFormat))
@@ -156,12 +167,13 @@ func send(ctx context.Context, c *http.Client, to Remote, f *os.File, fi fs.File
 	}
 	resp, err := c.Do(r)
 	if err != nil {
-		return clean(http.MethodPut, to.URL, err)
+		return at, clean(http.MethodPut, to.URL, err)
 	}
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // so that the connection can be used again
 	_ = resp.Body.Close()                                         // as above
 	if resp.StatusCode/100 != 2 {
-		return &statusError{http.MethodPut, shown(to.URL), resp.StatusCode}
+		return at, &statusError{http.MethodPut, shown(to.URL), resp.StatusCode}
 	}
-	return nil
+	at, _ = http.ParseTime(resp.Header.Get("Date"))
+	return at, nil
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/debug"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
@@ -68,9 +67,6 @@ func (c *command) serve(ctx context.Context, o app.Options, service string) erro
 	if _, err := memlimit.Set(memlimit.WithProvider(memlimit.FromCgroup), memlimit.WithRatio(0.9)); err != nil {
 		a.Log().Debug("No memory limit is known", "error", err)
 	}
-	// A runner is idle most of the time: a small heap is worth more than a
-	// rare collection.
-	debug.SetGCPercent(100)
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, handled()...)
 	defer signal.Stop(signals)

@@ -51,17 +51,35 @@ func (j *Job) external(r remote) *gitConfig {
 			}
 		}
 	}
-	for _, w := range j.rewrites(r) {
+	for _, w := range j.rewrites() {
 		c.section("url", w.to)
 		c.set("insteadOf", w.old)
 	}
-	if j.flag("FF_GIT_URLS_WITHOUT_TOKENS") && r.http() {
-		c.section("credential", r.host)
-		c.set("username", user)
-		c.set("helper", "") // forget those of wider configurations
-		c.set("helper", `!f() { [ "$1" != get ] || printf 'username=`+user+`\npassword=%s\n' "$CI_JOB_TOKEN"; }; f`)
+	// git asks this shell function for the token. An address with the token in
+	// it would be seen by all users of the machine: git gives addresses to its
+	// transport programs as arguments.
+	if r.http() {
+		j.credential(&c, r.host, r.user, r.password)
+	}
+	if u := j.base(); u != nil {
+		if host := u.Scheme + "://" + u.Host; host != r.host {
+			j.credential(&c, host, user, j.Spec.Token.Reveal())
+		}
 	}
 	return &c
+}
+
+// credential opens a host. The job's own token is taken from its environment
+// where it is there, so that it is in no file.
+func (j *Job) credential(c *gitConfig, host, name, password string) {
+	word := quote(password)
+	if password == j.Variables.Value("CI_JOB_TOKEN") {
+		word = `"$CI_JOB_TOKEN"`
+	}
+	c.section("credential", host)
+	c.set("username", name)
+	c.set("helper", "") // forget those of wider configurations
+	c.set("helper", `!f() { [ "$1" != get ] || printf 'username=%s\npassword=%s\n' `+quote(name)+" "+word+`; }; f`)
 }
 
 // correlationID is the request id of the job, when it is to be sent and is

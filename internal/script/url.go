@@ -11,11 +11,11 @@ const user = "gitlab-ci-token"
 
 // A remote is where the sources come from.
 type remote struct {
-	// plain has no password, full has the one of the job.
-	plain, full string
-	// host is "scheme://host[:port]" of the remote, "" for paths.
-	host, hostFull string
-	scheme         string
+	plain  string // without password
+	host   string // "scheme://host[:port]", "" for paths
+	scheme string
+	// user and password open a remote of HTTP.
+	user, password string
 }
 
 func (r remote) http() bool { return r.scheme == "http" || r.scheme == "https" }
@@ -33,25 +33,24 @@ func (j *Job) remote() (remote, error) {
 		return remote{}, errors.New("the repository has no usable address")
 	}
 	if !strings.Contains(raw, "://") { // a path, or user@host:path
-		return remote{plain: raw, full: raw}, nil
+		return remote{plain: raw}, nil
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
 		return remote{}, errors.New("the repository's address cannot be read")
 	}
 	if u.Host == "" {
-		return remote{plain: raw, full: raw}, nil
+		return remote{plain: raw}, nil
 	}
 	r := remote{scheme: u.Scheme}
 	if r.http() {
-		creds := u.User
-		if creds == nil || j.Settings.CloneURL != "" && j.Spec.Token != "" {
-			creds = url.UserPassword(user, j.Spec.Token.Reveal())
+		r.user, r.password = user, j.Spec.Token.Reveal()
+		if u.User != nil && j.Settings.CloneURL == "" {
+			r.user = u.User.Username()
+			r.password, _ = u.User.Password()
 		}
 		u.User = nil
-		r.plain, r.full = u.String(), withUser(u, creds)
-		r.host = u.Scheme + "://" + u.Host
-		r.hostFull = withUser(&url.URL{Scheme: u.Scheme, Host: u.Host}, creds)
+		r.plain, r.host = u.String(), u.Scheme+"://"+u.Host
 		return r, nil
 	}
 	if u.User != nil {
@@ -60,58 +59,36 @@ func (j *Job) remote() (remote, error) {
 		u.User = url.User("git")
 	}
 	r.plain, r.host = u.String(), u.Scheme+"://"+u.Host
-	r.full, r.hostFull = r.plain, r.host
 	return r, nil
-}
-
-func withUser(u *url.URL, creds *url.Userinfo) string {
-	c := *u
-	c.User = creds
-	return c.String()
 }
 
 // A rewrite tells git to use another address for all that begin with old.
 type rewrite struct{ old, to string }
 
-// rewrites are the addresses for which git gets credentials. Every old one
-// ends where a host name ends, so that none of a longer host name matches.
-func (j *Job) rewrites(r remote) []rewrite {
+// base is the configured address of the coordinator's repositories, without
+// credentials; nil when it is no address of HTTP.
+func (j *Job) base() *url.URL {
+	text := j.Settings.CloneURL
+	if text == "" {
+		text = j.Settings.URL
+	}
+	u, err := url.Parse(strings.TrimRight(text, "/"))
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil
+	}
+	u.User = nil
+	return u
+}
+
+// rewrites are the addresses for which git is to use another one. Every old
+// one ends where a host name ends, so that none of a longer host name matches.
+func (j *Job) rewrites() []rewrite {
 	var list []rewrite
-	add := func(old, to string) {
-		if old == "" || old == to {
-			return
-		}
-		for i := range list {
-			if list[i].old == old {
-				list[i].to = to
-				return
-			}
-		}
-		list = append(list, rewrite{old, to})
-	}
-	secret := !j.flag("FF_GIT_URLS_WITHOUT_TOKENS")
-	if secret && r.http() {
-		add(r.plain, r.full)
-	}
-	base := j.Settings.CloneURL
-	if base == "" {
-		base = j.Settings.URL
-	}
-	base = strings.TrimRight(base, "/")
-	u, err := url.Parse(base)
-	if base != "" && err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https") {
-		u.User = nil
-		plain, full := u.String(), withUser(u, url.UserPassword(user, j.Spec.Token.Reveal()))
-		if !secret {
-			full = plain
-		}
-		add(plain+"/", full+"/")
+	add := func(old, to string) { list = append(list, rewrite{old, to}) }
+	if u := j.base(); u != nil {
 		if on, _ := j.Variables.Bool("GIT_SUBMODULE_FORCE_HTTPS", false); on {
-			j.overSSH(full+"/", add)
+			j.overSSH(u.String()+"/", add)
 		}
-	}
-	if secret && r.http() {
-		add(r.host+"/", r.hostFull+"/")
 	}
 	return list
 }

@@ -90,7 +90,7 @@ func (f *floor) learn(b *testing.B) {
 	}
 	f.script = filepath.Join(dir, "script")
 	wrapper := fmt.Sprintf("#!/bin/sh\ncat >'%s'\nexec '%s' \"$@\" <'%[1]s'\n", f.script, f.bash)
-	if err := os.WriteFile(filepath.Join(dir, "bash"), []byte(wrapper), 0o700); err != nil { //nolint:gosec // it is run
+	if err := os.WriteFile(filepath.Join(dir, "bash"), []byte(wrapper), 0o700); err != nil {
 		b.Fatal(err)
 	}
 	p := *f.p
@@ -296,7 +296,7 @@ func count(b *testing.B, path string) (children, programs int) {
 func (r *runner) stopChild() {
 	r.b.Helper()
 	pid := strings.TrimSpace(r.proc(fmt.Sprintf("task/%d/children", r.cmd.Process.Pid)))
-	for _, f := range strings.Fields(pid) {
+	for f := range strings.FieldsSeq(pid) {
 		n, err := strconv.Atoi(f)
 		if err != nil {
 			r.b.Fatal(err)

@@ -20,13 +20,16 @@ func BenchmarkStart(b *testing.B) {
 	config := p.config(b, c.url, 4, 1, "")
 	binary.get(b)
 	var took []time.Duration
+	var own []float64
 	for b.Loop() {
 		r := p.command(b, config)
 		took = append(took, r.ready())
+		own = append(own, r.cpu().Seconds()*1000)
 		r.stop()
 	}
 	b.ReportMetric(median(ms(took)), "ms/start")
 	b.ReportMetric(quantile(ms(took), 0.9), "p90-ms/start")
+	b.ReportMetric(median(own), "own-cpu-ms/start")
 	b.ReportMetric(0, "ns/op") // with the end of the process
 }
 

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,19 +23,23 @@ import (
 // program builds the binary, as `make build` does, when the first benchmark
 // wants it.
 type program struct {
-	once sync.Once
 	dir  string
+	once sync.Once
 	path string
 	err  error
 }
 
-var binary program //nolint:gochecknoglobals // TestMain removes it
+var binary program
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if binary.dir != "" {
-		_ = os.RemoveAll(binary.dir)
+	dir, err := os.MkdirTemp("", "glassrunner-bench-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
+	binary.dir = dir
+	code := m.Run()
+	_ = os.RemoveAll(dir)
 	os.Exit(code)
 }
 
@@ -43,9 +48,6 @@ func (p *program) get(b *testing.B) string {
 	p.once.Do(func() {
 		if p.path = os.Getenv("GLASSRUNNER_BENCH_BINARY"); p.path != "" {
 			p.path, p.err = filepath.Abs(p.path)
-			return
-		}
-		if p.dir, p.err = os.MkdirTemp("", "glassrunner-bench-"); p.err != nil {
 			return
 		}
 		p.path = filepath.Join(p.dir, "glassrunner")
@@ -119,7 +121,7 @@ func (p *place) command(b *testing.B, config string, prefix ...string) *runner {
 	r := &runner{b: b, addr: freeAddress(b), ended: make(chan error, 1), client: &http.Client{
 		Transport: &http.Transport{MaxIdleConnsPerHost: 8, DisableCompression: true}, Timeout: time.Minute,
 	}}
-	args := append(prefix[:len(prefix):len(prefix)], binary.get(b), "run", "--config", config, "--listen-address", r.addr)
+	args := append(slices.Clip(prefix), binary.get(b), "run", "--config", config, "--listen-address", r.addr)
 	if profile := os.Getenv("GLASSRUNNER_BENCH_CPUPROFILE"); profile != "" {
 		args = append(args, "--cpuprofile", profile)
 	}

@@ -155,7 +155,7 @@ func TestS3Cache(t *testing.T) {
 	if got := s3.objects(); len(got) != 2 {
 		t.Errorf("objects: %v", got)
 	}
-	m := p.waitValue(2, "glassrunner_cache_requests_total", "operation", "save", "result", "stored")
+	m := p.waitValue(3, "glassrunner_cache_requests_total", "operation", "save", "result", "stored")
 	m.check(t, 1, "glassrunner_cache_requests_total", "operation", "restore", "result", "stale")
 }
 

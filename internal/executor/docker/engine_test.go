@@ -31,6 +31,7 @@ const (
 	boxImage = "glassrunner-test/box:1"
 	boxUser  = "glassrunner-test/user:1"
 	boxEntry = "glassrunner-test/entry:1"
+	boxHelp  = "glassrunner-test/helper:1"
 )
 
 // host is the address of the engine of the tests. Without one the test is
@@ -84,7 +85,7 @@ func load(t testing.TB, c *client.Client) {
 		"entry":      "#!/bin/sh\necho entrypoint: \"$1\"\nexport FROM_ENTRYPOINT=yes\nexec \"$@\"\n",
 		// The health check of the tests: nc in place of the helper's binary.
 		"usr/bin/gitlab-runner-helper": "#!/bin/sh\nfor v in $(env | grep -o '^WAIT_FOR_SERVICE_[0-9]*_TCP_PORT=.*'); do\n" +
-			"until nc -z \"$WAIT_FOR_SERVICE_TCP_ADDR\" \"${v#*=}\"; do sleep 0.1; done; exit 0; done; exit 1\n",
+			"until nc -w 1 \"$WAIT_FOR_SERVICE_TCP_ADDR\" \"${v#*=}\" </dev/null >/dev/null 2>&1; do sleep 0.1; done; exit 0; done; exit 1\n",
 	}
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -114,10 +115,10 @@ func load(t testing.TB, c *client.Client) {
 		t.Fatal(err)
 	}
 	for name, changes := range map[string][]string{
-		boxImage:           {`CMD ["/bin/sh"]`},
-		boxUser:            {`USER ci`},
-		boxEntry:           {`ENTRYPOINT ["/entry"]`},
-		docker.HelperImage: nil,
+		boxImage: {`CMD ["/bin/sh"]`},
+		boxUser:  {`USER ci`},
+		boxEntry: {`ENTRYPOINT ["/entry"]`},
+		boxHelp:  nil,
 	} {
 		repo, tag, _ := strings.Cut(name, ":")
 		r, err := c.ImageImport(context.Background(), client.ImageImportSource{Source: bytes.NewReader(b.Bytes()), SourceName: "-"}, repo, client.ImageImportOptions{Tag: tag, Changes: changes})
@@ -135,7 +136,7 @@ func load(t testing.TB, c *client.Client) {
 func options(t testing.TB) docker.Options {
 	t.Helper()
 	return docker.Options{
-		Config: config.Docker{Host: host(t), Image: boxImage, PullPolicy: []string{"never"}},
+		Config: config.Docker{Host: host(t), Image: boxImage, HelperImage: boxHelp, PullPolicy: []string{"never"}},
 		Token:  "glrt-secret", Home: t.TempDir(),
 	}
 }
@@ -161,7 +162,7 @@ func request(t testing.TB) executor.Request {
 	number.n++
 	return executor.Request{
 		Spec: &job.Spec{
-			ID: job.ID(number.n), Timeout: time.Hour, Info: job.Info{ProjectID: int64(os.Getpid())},
+			ID: job.ID(os.Getpid()*10000 + number.n), Timeout: time.Hour, Info: job.Info{ProjectID: int64(os.Getpid())},
 			Git: job.Git{SHA: "0123456789abcdef", Ref: "main"},
 		},
 		Runner:            job.Runner{Short: "aBc_123", SystemID: "s_1", Executor: "docker"},

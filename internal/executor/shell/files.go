@@ -153,8 +153,7 @@ func (f *files) do(op executor.FileOp) error {
 	if op.Kind == executor.OpRemove && within(op.Path, f.near.dir) {
 		f.leave()
 	}
-	switch op.Kind {
-	case executor.OpWrite, executor.OpTouch, executor.OpRemove:
+	if op.Kind == executor.OpWrite || op.Kind == executor.OpTouch || op.Kind == executor.OpRemove {
 		if dir := filepath.Dir(p); dir != "." && f.enter(r, dir) {
 			r, p = f.near, filepath.Base(p)
 		}

@@ -13,7 +13,7 @@ write /builds/group/project.tmp/.gitlab-runner.ext.conf
     [credential "https://gitlab.example.com"]
     	username = "gitlab-ci-token"
     	helper = ""
-    	helper = "!f() { [ \"$1\" != get ] || printf 'username=gitlab-ci-token\\npassword=%s\\n' \"$CI_JOB_TOKEN\"; }; f"
+    	helper = "!f() { [ \"$1\" != get ] || printf 'username=%s\\npassword=%s\\n' gitlab-ci-token TOKEN-0123456789; }; f"
 remove /builds/group/project.tmp/git-template
 mkdir /builds/group/project.tmp/git-template
 write /builds/group/project.tmp/git-template/config

@@ -3,10 +3,10 @@ write /builds/group/project.tmp/KUBECONFIG
     secret: 1
 touch /builds/group/project.tmp/gitlab_runner_env
 write /builds/group/project.tmp/.gitlab-runner.ext.conf
-    [url "https://gitlab-ci-token:TOKEN-0123456789@gitlab.example.com/group/project.git"]
-    	insteadOf = "https://gitlab.example.com/group/project.git"
-    [url "https://gitlab-ci-token:TOKEN-0123456789@gitlab.example.com/"]
-    	insteadOf = "https://gitlab.example.com/"
+    [credential "https://gitlab.example.com"]
+    	username = "gitlab-ci-token"
+    	helper = ""
+    	helper = "!f() { [ \"$1\" != get ] || printf 'username=%s\\npassword=%s\\n' gitlab-ci-token TOKEN-0123456789; }; f"
 remove /builds/group/project.tmp/git-template
 mkdir /builds/group/project.tmp/git-template
 write /builds/group/project.tmp/git-template/config

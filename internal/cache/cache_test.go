@@ -1,0 +1,245 @@
+package cache_test
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/glassrunner/glassrunner/internal/archive"
+	"github.com/glassrunner/glassrunner/internal/cache"
+	"github.com/glassrunner/glassrunner/internal/job"
+)
+
+// lines collects what is printed.
+type lines struct{ strings.Builder }
+
+func (l *lines) Info(s string)  { l.WriteString("I " + s + "\n") }
+func (l *lines) Warn(s string)  { l.WriteString("W " + s + "\n") }
+func (l *lines) Error(s string) { l.WriteString("E " + s + "\n") }
+
+// store is an object storage.
+type store struct {
+	mu      sync.Mutex
+	objects map[string][]byte
+	times   map[string]time.Time
+	fail    []int // statuses of the next answers
+	calls   []string
+	header  http.Header
+}
+
+func (s *store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls = append(s.calls, r.Method+" "+r.URL.Path)
+	if len(s.fail) > 0 {
+		status := s.fail[0]
+		s.fail = s.fail[1:]
+		w.WriteHeader(status)
+		return
+	}
+	if r.Method == http.MethodPut {
+		data, err := io.ReadAll(r.Body)
+		if err != nil || r.ContentLength != int64(len(data)) {
+			w.WriteHeader(http.StatusLengthRequired)
+			return
+		}
+		s.header = r.Header
+		s.objects[r.URL.Path], s.times[r.URL.Path] = data, time.Now()
+		return
+	}
+	data, ok := s.objects[r.URL.Path]
+	if !ok {
+		w.WriteHeader(http.StatusNotFound)
+		return
+	}
+	w.Header().Set("Last-Modified", s.times[r.URL.Path].UTC().Format(http.TimeFormat))
+	w.Header().Set("X-Amz-Meta-Cachekey", "the key")
+	_, _ = w.Write(data)
+}
+
+// bench is a project with a storage.
+type bench struct {
+	t     *testing.T
+	s     *store
+	url   string
+	dir   string // project
+	cache string // of archives
+	out   *lines
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	s := &store{objects: map[string][]byte{}, times: map[string]time.Time{}}
+	srv := httptest.NewServer(s)
+	t.Cleanup(srv.Close)
+	b := &bench{t: t, s: s, url: srv.URL, dir: t.TempDir(), cache: t.TempDir(), out: &lines{}}
+	b.put("vendor/gem", "v1")
+	return b
+}
+
+func (b *bench) put(name, content string) {
+	b.t.Helper()
+	file := filepath.Join(b.dir, name)
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bench) remote(name string) cache.Remote {
+	u := job.Secret(b.url + "/" + name + "?X-Amz-Signature=topsecret")
+	return cache.Remote{URL: u, HeadURL: u, Header: map[string]string{"X-Amz-Meta-Cachekey": "the key"}}
+}
+
+func (b *bench) file() string { return filepath.Join(b.cache, "k", "cache.zip") }
+
+func (b *bench) save(change ...func(*cache.ArchiveOptions)) (cache.Summary, string) {
+	b.t.Helper()
+	b.out.Reset()
+	o := cache.ArchiveOptions{Dir: b.dir, File: b.file(), Rules: archive.Rules{Paths: []string{"vendor"}}, Format: archive.Zip, Remote: b.remote("k"), Key: "the key", Print: b.out}
+	for _, f := range change {
+		f(&o)
+	}
+	sum, err := cache.Archive(b.t.Context(), o)
+	return sum, b.printed(err)
+}
+
+func (b *bench) restore(change ...func(*cache.ExtractOptions)) (cache.Summary, string) {
+	b.t.Helper()
+	b.out.Reset()
+	o := cache.ExtractOptions{Dir: b.dir, File: b.file(), Remote: b.remote("k"), Print: b.out}
+	for _, f := range change {
+		f(&o)
+	}
+	sum, err := cache.Extract(b.t.Context(), o)
+	return sum, b.printed(err)
+}
+
+func (b *bench) printed(err error) string {
+	b.t.Helper()
+	text := b.out.String()
+	if err != nil {
+		text += "error: " + err.Error()
+	}
+	if strings.Contains(text, "topsecret") {
+		b.t.Errorf("a signature was printed: %s", text)
+	}
+	return text
+}
+
+func (b *bench) check(what string, sum cache.Summary, want cache.Result, text, part string) {
+	b.t.Helper()
+	if sum.Result != want || !strings.Contains(text, part) {
+		b.t.Errorf("%s: got %s, want %s with %q:\n%s", what, sum.Result, want, part, text)
+	}
+}
+
+func TestLife(t *testing.T) {
+	b := newBench(t)
+	sum, text := b.restore()
+	b.check("nothing there", sum, cache.Miss, text, "W Cache file does not exist")
+	sum, text = b.save()
+	b.check("first", sum, cache.Stored, text, "I Uploading cache to "+b.url+"/k\n")
+	if b.s.header.Get("X-Amz-Meta-Cachekey") != "the key" || b.s.header.Get("Content-Type") != "application/octet-stream" {
+		t.Errorf("header: %v", b.s.header)
+	}
+	sum, text = b.save()
+	b.check("unchanged", sum, cache.Unchanged, text, "I Archive is up to date!")
+	delete(b.s.objects, "/k")
+	sum, text = b.save()
+	b.check("unchanged, but lost", sum, cache.Stored, text, "I Uploaded")
+	b.put("vendor/gem", "v2")
+	sum, text = b.save()
+	b.check("changed", sum, cache.Stored, text, "I Uploaded")
+	b.put("vendor/gem", "lost")
+	sum, text = b.restore()
+	b.check("on disk", sum, cache.Hit, text, "I cache.zip is up to date")
+	if sum.Bytes != 0 {
+		t.Errorf("%d bytes were moved", sum.Bytes)
+	}
+	if err := os.RemoveAll(b.cache); err != nil {
+		t.Fatal(err)
+	}
+	sum, text = b.restore(func(o *cache.ExtractOptions) { o.Fallback = true })
+	b.check("elsewhere", sum, cache.Stale, text, "I Downloading cache from "+b.url+"/k\n")
+	if got, err := os.ReadFile(filepath.Join(b.dir, "vendor/gem")); string(got) != "v2" {
+		t.Errorf("restored %q, %v", got, err)
+	}
+	if got, err := os.ReadFile(filepath.Join(b.cache, "k/metadata.json")); string(got) != `{"cachekey":"the key"}` {
+		t.Errorf("metadata %q, %v", got, err)
+	}
+	sum, text = b.save()
+	b.check("as it was restored", sum, cache.Unchanged, text, "I Archive is up to date!")
+	if err := os.Remove(filepath.Join(b.dir, "vendor/gem")); err != nil {
+		t.Fatal(err)
+	}
+	sum, text = b.save()
+	b.check("a file less", sum, cache.Stored, text, "I Uploaded")
+	sum, text = b.save(func(o *cache.ArchiveOptions) { o.Rules.Paths = []string{"nothing"} })
+	b.check("no files", sum, cache.Empty, text, "I No files to cache.")
+	b.put("vendor/x", strings.Repeat("x", 100))
+	sum, text = b.save(func(o *cache.ArchiveOptions) { o.Limit = 10 })
+	b.check("too large", sum, cache.TooLarge, text, "I Cache archive size (")
+	if left, _ := filepath.Glob(filepath.Join(b.cache, "k", "archive_*")); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func TestTrouble(t *testing.T) {
+	b := newBench(t)
+	b.s.fail = []int{503, 500}
+	sum, text := b.save()
+	b.check("busy, then ready", sum, cache.Stored, text, "W Retrying...")
+	if err := os.RemoveAll(b.cache); err != nil {
+		t.Fatal(err)
+	}
+	b.s.fail = []int{503, 503, 503}
+	sum, text = b.restore()
+	b.check("busy", sum, cache.Failed, text, "E Downloading cache: GET "+b.url+"/k: 503")
+	b.s.fail = []int{403}
+	sum, text = b.restore()
+	b.check("forbidden", sum, cache.Failed, text, "403 Forbidden")
+	sum, text = b.restore(func(o *cache.ExtractOptions) { o.Remote.URL = "http://127.0.0.1:1/x?sig=topsecret" })
+	b.check("nobody there", sum, cache.Failed, text, "GET http://127.0.0.1:1/x: dial tcp")
+	b.s.objects["/k"] = []byte("no archive")
+	b.s.times["/k"] = time.Now()
+	sum, text = b.restore()
+	b.check("broken", sum, cache.Failed, text, "E Extracting cache: reading the archive")
+	sum, text = b.restore(func(o *cache.ExtractOptions) { o.Remote = cache.Remote{}; o.File += ".other" })
+	b.check("local only", sum, cache.Miss, text, "I No URL provided, cache will not be downloaded from shared cache server. Instead a local version of cache will be extracted.")
+}
+
+func TestAlternate(t *testing.T) {
+	b := newBench(t)
+	if sum, text := b.save(func(o *cache.ArchiveOptions) { o.Remote = b.remote("old") }); sum.Result != cache.Stored {
+		t.Fatal(text)
+	}
+	other := func(o *cache.ExtractOptions) {
+		o.Alternate, o.File = b.remote("old"), filepath.Join(b.cache, "new", "cache.zip")
+	}
+	sum, text := b.restore(other)
+	b.check("only the old one", sum, cache.Hit, text, "I Downloading cache from "+b.url+"/old\n")
+	b.s.objects["/k"], b.s.times["/k"] = b.s.objects["/old"], time.Now().Add(time.Hour)
+	sum, text = b.restore(other)
+	b.check("a newer one", sum, cache.Hit, text, "I Downloading cache from "+b.url+"/k\n")
+	// The archive on disk of the other name is taken over.
+	if err := os.RemoveAll(filepath.Join(b.cache, "new")); err != nil {
+		t.Fatal(err)
+	}
+	sum, text = b.save(func(o *cache.ArchiveOptions) {
+		o.File, o.Other = filepath.Join(b.cache, "new", "cache.zip"), b.file()
+	})
+	b.check("taken over", sum, cache.Unchanged, text, "I Archive is up to date!")
+	if _, err := os.Stat(b.file()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the old one: %v", err)
+	}
+}
