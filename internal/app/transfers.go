@@ -11,8 +11,9 @@ import (
 // that cannot be used is no reason to do without the runner: caches then stay
 // on the jobs' machine.
 func (a *App) transfers(o *build.Options, r *config.Runner, who job.Runner) {
+	o.UploadTimeout, o.UploadHeaderTimeout = r.ArtifactTimeouts()
 	if r.Artifact != nil {
-		o.UploadTimeout, o.UploadHeaderTimeout = r.Artifact.UploadTimeout, r.Artifact.ResponseHeaderTimeout
+		o.MaxExtractedSize, o.MaxExtractionRatio = r.Artifact.MaxExtractedSize, r.Artifact.MaxExtractionRatio
 	}
 	if r.Cache == nil {
 		return

@@ -45,7 +45,6 @@ var direct = []dependency{
 	{path: "github.com/spf13/cobra", licence: "Apache-2.0", reason: "commands, help, shell completion", only: []string{"internal/cli", "internal/helper", "cmd/glassrunner-helper"}},
 	{path: "github.com/spf13/pflag", licence: "BSD-3-Clause", reason: "cobra's flags", only: []string{"internal/cli", "internal/helper", "cmd/glassrunner-helper"}},
 	{path: "go.yaml.in/yaml/v3", licence: "MIT", reason: ".gitlab-ci.yml of demo, YAML inputs and artifacts of jobs"},
-	{path: "golang.org/x/sync", licence: "BSD-3-Clause", reason: "errgroup and semaphore"},
 	{path: "golang.org/x/sys", licence: "BSD-3-Clause", reason: "system calls: process groups, file locks, Windows"},
 	{path: "golang.org/x/term", licence: "BSD-3-Clause", reason: "is it a terminal, how wide, a password unseen"},
 }
@@ -82,7 +81,6 @@ var indirect = []dependency{
 	{path: "golang.org/x/text", licence: "BSD-3-Clause", reason: "golang.org/x/net"},
 	{path: "gopkg.in/ini.v1", licence: "Apache-2.0", reason: "minio-go's credential files"},
 	{path: "github.com/inconshreveable/mousetrap", licence: "Apache-2.0", reason: "cobra on Windows"},
-	{path: "github.com/kylelemons/godebug", licence: "Apache-2.0", reason: "client_golang's testutil"},
 	{path: "github.com/munnerz/goautoneg", licence: "BSD-3-Clause", reason: "common's content negotiation"},
 	{path: "github.com/pandatix/go-abnf", licence: "MIT", reason: "client_golang"},
 	{path: "github.com/pbnjay/memory", licence: "BSD-3-Clause", reason: "automemlimit"},

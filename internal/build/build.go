@@ -61,6 +61,9 @@ type Options struct {
 	// and the answer to it; 0: the helper's defaults.
 	UploadTimeout, UploadHeaderTimeout time.Duration
 	MaxCacheSize                       int64 // of an uploaded cache, in bytes; 0: no limit
+	// MaxExtractedSize in bytes and MaxExtractionRatio bound what an archive
+	// may become; 0: the helper's defaults.
+	MaxExtractedSize, MaxExtractionRatio int64
 	// RetryDelay is the time between two tries of preparation; 0: 3 s.
 	RetryDelay time.Duration
 }

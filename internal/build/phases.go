@@ -331,6 +331,7 @@ func (r *run) scriptJob() *script.Job {
 			SharedEnv: t.SharedEnv, Helper: t.HelperCommand,
 			Transfer: script.Transfer{
 				UploadTimeout: r.o.UploadTimeout, HeaderTimeout: r.o.UploadHeaderTimeout, MaxCacheSize: r.o.MaxCacheSize,
+				MaxExtractedSize: r.o.MaxExtractedSize, MaxExtractionRatio: r.o.MaxExtractionRatio,
 				ReportMark: r.mark(), RunnerName: r.o.Runner.Name, Executor: r.o.Runner.Executor,
 			},
 		},

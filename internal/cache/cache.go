@@ -31,8 +31,8 @@ import (
 const DefaultTimeout = 10 * time.Minute
 
 const (
-	tries = 3
-	pause = time.Second
+	tries        = 3
+	defaultPause = time.Second
 )
 
 // Remote is one object of a storage.
@@ -117,7 +117,10 @@ func clean(method string, raw job.Secret, err error) error {
 }
 
 // retried tries do again after trouble of the network and of the server.
-func retried(ctx context.Context, p Printer, do func() error) error {
+func retried(ctx context.Context, p Printer, pause time.Duration, do func() error) error {
+	if pause <= 0 {
+		pause = defaultPause
+	}
 	for try := 1; ; try++ {
 		err := do()
 		if err == nil || try == tries || ctx.Err() != nil || !temporary(err) {
@@ -187,6 +190,7 @@ type ExtractOptions struct {
 	// Remote is the object, Alternate the one under the key's other form.
 	Remote, Alternate Remote
 	Timeout           time.Duration // of one transfer; 0: DefaultTimeout
+	Pause             time.Duration // between two tries; 0: a second
 	Fallback          bool          // this is not the cache's own key
 	Workers           int
 	Limits            archive.Limits
@@ -205,7 +209,7 @@ func Extract(ctx context.Context, o ExtractOptions) (Summary, error) {
 		c := client(o.Timeout)
 		defer c.CloseIdleConnections()
 		from := pick(ctx, c, o)
-		err := retried(ctx, o.Print, func() error {
+		err := retried(ctx, o.Print, o.Pause, func() error {
 			var err error
 			moved, err = fetch(ctx, c, from, o)
 			return err

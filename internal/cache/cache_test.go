@@ -105,7 +105,7 @@ func (b *bench) file() string { return filepath.Join(b.cache, "k", "cache.zip") 
 func (b *bench) save(change ...func(*cache.ArchiveOptions)) (cache.Summary, string) {
 	b.t.Helper()
 	b.out.Reset()
-	o := cache.ArchiveOptions{Dir: b.dir, File: b.file(), Rules: archive.Rules{Paths: []string{"vendor"}}, Format: archive.Zip, Remote: b.remote("k"), Key: "the key", Print: b.out}
+	o := cache.ArchiveOptions{Dir: b.dir, File: b.file(), Rules: archive.Rules{Paths: []string{"vendor"}}, Format: archive.Zip, Remote: b.remote("k"), Key: "the key", Pause: time.Millisecond, Print: b.out}
 	for _, f := range change {
 		f(&o)
 	}
@@ -116,7 +116,7 @@ func (b *bench) save(change ...func(*cache.ArchiveOptions)) (cache.Summary, stri
 func (b *bench) restore(change ...func(*cache.ExtractOptions)) (cache.Summary, string) {
 	b.t.Helper()
 	b.out.Reset()
-	o := cache.ExtractOptions{Dir: b.dir, File: b.file(), Remote: b.remote("k"), Print: b.out}
+	o := cache.ExtractOptions{Dir: b.dir, File: b.file(), Remote: b.remote("k"), Pause: time.Millisecond, Print: b.out}
 	for _, f := range change {
 		f(&o)
 	}

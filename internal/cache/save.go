@@ -26,8 +26,9 @@ type ArchiveOptions struct {
 	Workers int
 	Remote  Remote
 	Timeout time.Duration
-	Limit   int64  // of what is uploaded, in bytes; 0: none
-	Key     string // for people
+	Pause   time.Duration // between two tries; 0: a second
+	Limit   int64         // of what is uploaded, in bytes; 0: none
+	Key     string        // for people
 	Print   Printer
 }
 
@@ -131,7 +132,7 @@ func upload(ctx context.Context, c *http.Client, o ArchiveOptions, done func(Res
 	began := time.Now()
 	o.Print.Info("Uploading cache to " + shown(o.Remote.URL))
 	var at time.Time
-	err = retried(ctx, o.Print, func() error {
+	err = retried(ctx, o.Print, o.Pause, func() error {
 		var err error
 		at, err = send(ctx, c, o.Remote, f, fi)
 		return err

@@ -92,6 +92,8 @@ type CustomBuildDir struct {
 type Artifact struct {
 	UploadTimeout         time.Duration `toml:"upload_timeout" default:"1h" doc:"How long the upload of one archive may take."`
 	ResponseHeaderTimeout time.Duration `toml:"response_header_timeout" default:"10m" doc:"How long GitLab may take to answer after an upload."`
+	MaxExtractedSize      int64         `toml:"max_extracted_size" default:"1099511627776" unit:"bytes" ours:"true" doc:"Most that one archive of artifacts or of a cache may become when it is extracted, in bytes."`
+	MaxExtractionRatio    int64         `toml:"max_extraction_ratio" default:"1100" ours:"true" doc:"How many bytes one byte of such an archive may become, once 256 MiB were extracted."`
 }
 
 // RunnerExperimental is [runners.experimental].

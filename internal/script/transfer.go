@@ -38,6 +38,9 @@ type Transfer struct {
 	UploadTimeout time.Duration // of one artifact; 0: the helper's default
 	HeaderTimeout time.Duration
 	MaxCacheSize  int64 // of an uploaded cache, in bytes; 0: no limit
+	// MaxExtractedSize in bytes and MaxExtractionRatio bound what an archive
+	// may become; 0: the helper's defaults.
+	MaxExtractedSize, MaxExtractionRatio int64
 	// ReportMark begins the lines with which the helper reports; "": none.
 	ReportMark string
 	// RunnerName and Executor are for the provenance of artifacts.
@@ -210,7 +213,7 @@ func (j *Job) downloadArtifact(w *writer, d job.Dependency) {
 	w.print(notice(fmt.Sprintf("Downloading artifacts for %s (%s)...", d.Name, d.ID)))
 	w.runWith(j.environment(
 		variable{"CI_SERVER_URL", j.Settings.URL}, variable{"CI_JOB_TOKEN", d.Token.Reveal()},
-	), j.helper(w, "artifacts-downloader", "id", d.ID.String())...)
+	), j.helper(w, "artifacts-downloader", append(j.bounds(), "id", d.ID.String())...)...)
 }
 
 // restore looks for a cache under its keys until one of them has it.
@@ -234,7 +237,7 @@ func (j *Job) restoreNext(w *writer, c job.Cache, keys []cacheKey, fallback bool
 		w.print(warning("WARNING: " + text))
 	}
 	w.print(notice("Checking cache for " + k.human + "..."))
-	words := j.helper(w, "cache-extractor", "timeout", j.requestTimeout())
+	words := j.helper(w, "cache-extractor", append(j.bounds(), "timeout", j.requestTimeout())...)
 	words = append(words, "--file", w.path(j.archivePath(k.dir)))
 	if fallback {
 		words = append(words, "--fallback")
@@ -276,11 +279,7 @@ func (j *Job) save(w *writer, c job.Cache) {
 		return
 	}
 	w.print(notice("Creating cache " + k.human + "..."))
-	limit := ""
-	if n := j.Settings.Transfer.MaxCacheSize; n > 0 {
-		limit = strconv.FormatInt(n, 10)
-	}
-	words := j.helper(w, "cache-archiver", "timeout", j.requestTimeout(), "max-uploaded-archive-size", limit)
+	words := j.helper(w, "cache-archiver", "timeout", j.requestTimeout(), "max-uploaded-archive-size", number(j.Settings.Transfer.MaxCacheSize))
 	words = append(words, "--file", w.path(j.archivePath(k.dir)), w.lit("--key="+k.human))
 	if k.other != "" {
 		words = append(words, "--alternate-file", w.path(j.archivePath(k.other)))
@@ -323,6 +322,20 @@ func (j *Job) requestTimeout() string {
 		return strconv.Itoa(n)
 	}
 	return "10"
+}
+
+// bounds are the options that limit what an archive may become.
+func (j *Job) bounds() []string {
+	return []string{
+		"max-extracted-size", number(j.Settings.Transfer.MaxExtractedSize), "max-extraction-ratio", number(j.Settings.Transfer.MaxExtractionRatio),
+	}
+}
+
+func number(n int64) string {
+	if n <= 0 {
+		return ""
+	}
+	return strconv.FormatInt(n, 10)
 }
 
 func duration(d time.Duration) string {

@@ -163,7 +163,7 @@ func root(user string) bool {
 // attached starts the container, feeds it a script and waits for its end.
 func (b *build) attached(ctx context.Context, c executor.Command, script []byte) error {
 	p := b.p
-	conn, err := p.engine.ContainerAttach(ctx, b.id, client.ContainerAttachOptions{Stream: true, Stdin: true, Stdout: true, Stderr: true})
+	conn, err := p.engine.attach(ctx, b.id, true)
 	if err != nil {
 		return b.failed(ctx, "attaching to", err)
 	}
@@ -178,7 +178,7 @@ func (b *build) attached(ctx context.Context, c executor.Command, script []byte)
 		}
 		return b.failed(ctx, "starting", badRequest(err))
 	}
-	x := newExchange(conn.HijackedResponse, c, script)
+	x := newExchange(conn, c, script)
 	defer x.end()
 	select {
 	case e := <-end:

@@ -132,7 +132,7 @@ func TestVolumesLast(t *testing.T) {
 		read, want, other string
 	}{
 		{"cache", func(c *config.Docker, _ *executor.Request) { c.Volumes = []string{"/cache"} },
-			"echo kept >/cache/f", "cat /cache/f 2>/dev/null; ls /builds", "kept\n", "no"},
+			"echo kept >/cache/f", "cat /cache/f 2>/dev/null || :; ls /builds", "kept\n", "no"},
 		{"disabled", func(c *config.Docker, _ *executor.Request) { c.Volumes, c.DisableCache = []string{"/cache"}, true },
 			"echo kept >/cache/f", "cat /cache/f 2>/dev/null || echo no", "no\n", "no"},
 		{"fetch", func(_ *config.Docker, r *executor.Request) { r.Spec.AllowGitFetch = true },
@@ -271,6 +271,7 @@ func TestSettings(t *testing.T) {
 	o.Config.User = "ci"
 	o.Config.ContainerLabels = map[string]string{"team": "$TAG"}
 	p := open(t, o, r)
+	var bodies, wants strings.Builder
 	for _, tt := range []struct{ body, want string }{
 		{"hostname", "my-host\n"},
 		{"id -u; id -G | grep -c 2000", "1000\n1\n"},
@@ -287,8 +288,10 @@ func TestSettings(t *testing.T) {
 		{"nproc", "1\n"},
 		{"echo $SECRET_FILE", "/builds/group/project.tmp/SECRET_FILE\n"},
 	} {
-		p.want(t, executor.Build, tt.body, tt.want)
+		bodies.WriteString(tt.body + "\n")
+		wants.WriteString(tt.want)
 	}
+	p.want(t, executor.Build, bodies.String(), wants.String())
 	f := client.Filters{}.Add("label", fmt.Sprintf("com.gitlab.gitlab-runner.job.id=%d", r.Spec.ID)).Add("label", "com.gitlab.gitlab-runner.type=build")
 	list, err := c.ContainerList(t.Context(), client.ContainerListOptions{All: true, Filters: f})
 	if err != nil || len(list.Items) != 1 {

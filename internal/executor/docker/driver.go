@@ -41,6 +41,9 @@ type Options struct {
 	BuildsDir, CacheDir string
 	// Shell is the default: "bash", "sh" or "pwsh"; "": bash.
 	Shell string
+	// Helper is the image of helper containers where Config names none. It is
+	// never pulled; "": HelperImage.
+	Helper string
 	// Home holds .docker/config.json; "": the home directory of the process.
 	Home string
 	// Bus hears how long images and services took; nil: nobody does.
@@ -78,6 +81,9 @@ func New(o Options) (*Driver, error) {
 	}
 	if o.Home == "" {
 		o.Home, _ = os.UserHomeDir() // without one there are no credentials
+	}
+	if o.Helper == "" {
+		o.Helper = HelperImage
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -136,8 +136,8 @@ func load(t testing.TB, c *client.Client) {
 func options(t testing.TB) docker.Options {
 	t.Helper()
 	return docker.Options{
-		Config: config.Docker{Host: host(t), Image: boxImage, HelperImage: boxHelp, PullPolicy: []string{"never"}},
-		Token:  "glrt-secret", Home: t.TempDir(),
+		Config: config.Docker{Host: host(t), Image: boxImage, PullPolicy: []string{"never"}},
+		Token:  "glrt-secret", Helper: boxHelp, Home: t.TempDir(),
 	}
 }
 

@@ -44,13 +44,13 @@ const helperMain = `[ $# -eq 0 ] || chmod 0777 "$@"; echo '` + helperReady + `';
 func (h *helper) find(ctx context.Context) error {
 	p := h.p
 	if p.c.HelperImage == "" {
-		img, found, err := p.images.inspect(ctx, HelperImage, "")
+		img, found, err := p.images.inspect(ctx, p.d.o.Helper, "")
 		switch {
 		case err != nil:
 			return err
 		case !found:
 			p.warn("The helper image is not on this engine. `make helper-image` in glassrunner's sources builds and loads it; `helper_image` in [runners.docker] names another one.")
-			return misconfigured("the helper image %s is not on the engine at %s", HelperImage, p.engine.host)
+			return misconfigured("the helper image %s is not on the engine at %s", p.d.o.Helper, p.engine.host)
 		}
 		h.image = img
 		return nil
@@ -85,7 +85,7 @@ func (h *helper) ensure(ctx context.Context) error {
 			return err
 		}
 	}
-	conn, err := p.engine.ContainerAttach(ctx, h.id, client.ContainerAttachOptions{Stream: true, Stdout: true, Stderr: true})
+	conn, err := p.engine.attach(ctx, h.id, false)
 	if err != nil {
 		return fmt.Errorf("attaching to the helper container: %w", p.engine.gone(err))
 	}
@@ -93,7 +93,7 @@ func (h *helper) ensure(ctx context.Context) error {
 	if err := p.start(ctx, "helper", h.id); err != nil {
 		return err
 	}
-	if err := ready(ctx, conn.HijackedResponse); err != nil {
+	if err := ready(ctx, conn); err != nil {
 		return err
 	}
 	h.running = true

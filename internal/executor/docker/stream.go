@@ -101,6 +101,18 @@ func (x *exchange) end() {
 // failed is the error of who listens to the output.
 func (x *exchange) failed() error { return errors.Join(x.out.failed(), x.err.failed()) }
 
+// attach connects to the standard streams of a container. The client does not
+// tell one that is gone from other refusals.
+func (e *engine) attach(ctx context.Context, id string, stdin bool) (client.HijackedResponse, error) {
+	conn, err := e.ContainerAttach(ctx, id, client.ContainerAttachOptions{Stream: true, Stdin: stdin, Stdout: true, Stderr: true})
+	if err != nil {
+		if _, ierr := e.ContainerInspect(ctx, id, client.ContainerInspectOptions{}); ierr != nil {
+			err = ierr
+		}
+	}
+	return conn.HijackedResponse, err
+}
+
 // merged makes a shell print both streams to one, when both go to one writer:
 // the engine does not keep the order between two.
 func merged(c executor.Command, shell string) []byte {

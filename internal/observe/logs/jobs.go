@@ -60,7 +60,7 @@ func (o *Observer) observeJob(e event.Event) {
 
 func (o *Observer) logSent(e event.Event, f event.LogSent, k runKey) {
 	if !f.Failed {
-		o.say(e, slog.LevelDebug, "Appending trace to coordinator...ok", slog.Int64("bytes", f.Bytes), slog.Int64("total", f.Total), slog.Float64("duration_s", f.Took.Seconds()))
+		o.say(e, slog.LevelDebug, "Appending trace to coordinator... ok", slog.Int64("bytes", f.Bytes), slog.Int64("total", f.Total), slog.Float64("duration_s", f.Took.Seconds()))
 		if t := o.sending[k]; t != nil {
 			delete(o.sending, k)
 			o.say(e, slog.LevelInfo, "Appending trace to coordinator works again", slog.Float64("failed_for_s", e.Time.Sub(t.since).Seconds()))
@@ -103,7 +103,7 @@ func (o *Observer) removed(e event.Event, f event.JobRemoved, k runKey) {
 	if f.Lost {
 		o.say(e, slog.LevelError, "Submitting job to coordinator...failed", fields...)
 	} else {
-		o.say(e, slog.LevelInfo, "Submitting job to coordinator...ok", fields...)
+		o.say(e, slog.LevelInfo, "Submitting job to coordinator... ok", fields...)
 	}
 	o.running = max(0, o.running-1)
 	o.say(e, slog.LevelInfo, "Removed job from processing list", slog.Int("builds", o.running))

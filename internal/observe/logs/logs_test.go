@@ -96,7 +96,7 @@ func TestObserver(t *testing.T) {
 	b.has(t, "ERROR: Job failed (system failure): no disk ", "job=12")
 	b.emit(sc, event.JobRemoved{})
 	got := b.String()
-	b.has(t, "Submitting job to coordinator...ok ", "job=12")
+	b.has(t, "Submitting job to coordinator... ok ", "job=12")
 	b.WriteString(got)
 	b.has(t, "Removed job from processing list ", "builds=0", "job=12")
 	b.emit(sc, event.JobRemoved{Lost: true, Err: errors.New("gone")})

@@ -19,6 +19,7 @@ type ours struct {
 	caches, artifacts                   moves
 	duration, phases                    histogramVec
 	panics                              prometheus.Counter
+	containers                          containers
 
 	apiErrors, apiAttempts, apiRetries, apiWaits counterVec
 	apiDuration                                  histogramVec
@@ -59,6 +60,7 @@ type oursEndpoint struct {
 func newOurs(c *catalogue) *ours {
 	m := &ours{endpoints: make(map[string]*oursEndpoint), degradedOf: make(map[string]prometheus.Counter)}
 	m.jobs(c)
+	m.containers = newContainers(c)
 	m.logs(c)
 	m.caches, m.artifacts = newCacheMoves(c), newArtifactMoves(c)
 	m.api(c)
@@ -221,6 +223,7 @@ func (m *ours) dropRunner(r *oursRunner) {
 	l := prometheus.Labels{"runner": r.short, "runner_name": r.name, "system_id": r.system}
 	for _, v := range []interface{ drop(prometheus.Labels) }{
 		m.finished, m.refused, m.lost, m.directives, m.logWritten, m.logSent, m.logFailures, m.polls, m.duration, m.phases,
+		m.containers.pulls, m.containers.bytes, m.containers.services,
 	} {
 		v.drop(l)
 	}
@@ -308,6 +311,7 @@ func (m *ours) observe(ev event.Event, e *entry, j *jobRecord) {
 func (m *ours) observeJob(ev event.Event, j *jobRecord) {
 	r := j.entry.ours
 	r.observeMoves(ev.Fact)
+	m.containers.observe(r, ev.Fact)
 	switch f := ev.Fact.(type) {
 	case event.LogWritten:
 		r.logWritten.Add(float64(max(0, f.Bytes)))
