@@ -24,7 +24,7 @@ import (
 
 // text is compressible and different everywhere.
 func text(seed uint64, n int) []byte {
-	r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // repeatable on purpose
+	r := rand.New(rand.NewPCG(seed, 1))
 	var b bytes.Buffer
 	for b.Len() < n {
 		fmt.Fprintf(&b, "func %d() { return %x }\n", r.IntN(1000), r.IntN(1<<20))
@@ -61,7 +61,7 @@ func tree(t testing.TB) string {
 	put(t, dir, "exact", text(3, 512<<10), 0o644)
 	put(t, dir, "twice", text(4, 1<<20), 0o644)
 	noise := make([]byte, 700<<10)
-	r := rand.New(rand.NewPCG(9, 9)) //nolint:gosec // repeatable on purpose
+	r := rand.New(rand.NewPCG(9, 9))
 	for i := range noise {
 		noise[i] = byte(r.Uint32())
 	}
@@ -70,7 +70,7 @@ func tree(t testing.TB) string {
 	put(t, dir, "odd/é ü\nname", []byte("odd"), 0o644)
 	put(t, dir, "deep/er/est/f", []byte("f"), 0o644)
 	for i := range 200 {
-		put(t, dir, fmt.Sprintf("many/%d/%d.go", i%7, i), text(uint64(i), i*37), 0o644) //nolint:gosec // small
+		put(t, dir, fmt.Sprintf("many/%d/%d.go", i%7, i), text(uint64(i), i*37), 0o644)
 	}
 	for name, target := range map[string]string{"link": "a.txt", "bin/up": "../a.txt", "out": "/usr/bin/env", "dangling": "nowhere", "dirlink": "deep"} {
 		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
@@ -196,7 +196,7 @@ func TestUnzipReadsIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	to := t.TempDir()
-	cmd := exec.Command(unzip, "-q", file, "-d", to) //nolint:gosec // a test
+	cmd := exec.Command(unzip, "-q", file, "-d", to)
 	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("unzip: %v\n%s", err, out)
@@ -411,7 +411,7 @@ func FuzzExtract(f *testing.F) {
 		}
 		_ = filepath.WalkDir(to, func(name string, d fs.DirEntry, _ error) error { // or TempDir cannot be removed
 			if d != nil && d.IsDir() {
-				_ = os.Chmod(name, 0o700) //nolint:gosec // a directory
+				_ = os.Chmod(name, 0o700)
 			}
 			return nil
 		})

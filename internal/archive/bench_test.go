@@ -21,10 +21,10 @@ func project(b *testing.B) (dir string, bytes int64) {
 		bytes += int64(n)
 	}
 	for i := range 2000 {
-		add(fmt.Sprintf("src/p%d/f%d.go", i%40, i), 1000+i*5, uint64(i)) //nolint:gosec // small
+		add(fmt.Sprintf("src/p%d/f%d.go", i%40, i), 1000+i*5, uint64(i))
 	}
 	for i := range 3 {
-		add(fmt.Sprintf("bin/tool%d", i), 24<<20, uint64(7000+i)) //nolint:gosec // small
+		add(fmt.Sprintf("bin/tool%d", i), 24<<20, uint64(7000+i))
 	}
 	return dir, bytes
 }
@@ -51,7 +51,7 @@ func BenchmarkWrite(b *testing.B) {
 		}
 		b.SetBytes(n)
 		for b.Loop() {
-			cmd := exec.Command(tool, "-q", "-r", "-y", "-", ".") //nolint:gosec // a benchmark
+			cmd := exec.Command(tool, "-q", "-r", "-y", "-", ".")
 			cmd.Dir = dir
 			c := &counter{}
 			cmd.Stdout = c
@@ -75,7 +75,7 @@ func BenchmarkExtract(b *testing.B) {
 	files := all(b, dir)
 	packed := b.TempDir()
 	for _, format := range []archive.Format{archive.Zip, archive.ZipZstd, archive.TarZstd} {
-		file, err := os.Create(filepath.Join(packed, string(format))) //nolint:gosec // a benchmark
+		file, err := os.Create(filepath.Join(packed, string(format)))
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -107,7 +107,7 @@ func BenchmarkExtract(b *testing.B) {
 		b.SetBytes(n)
 		for b.Loop() {
 			to := b.TempDir()
-			if err := exec.Command(tool, "-q", filepath.Join(packed, "zip"), "-d", to).Run(); err != nil { //nolint:gosec // a benchmark
+			if err := exec.Command(tool, "-q", filepath.Join(packed, "zip"), "-d", to).Run(); err != nil {
 				b.Fatal(err)
 			}
 			b.StopTimer()

@@ -91,13 +91,13 @@ func (e *extractor) plan(entries []*zip.File) ([]zipFile, error) {
 		}
 		packed += f.CompressedSize64
 		content += f.UncompressedSize64
-		if packed > uint64(e.length) { //nolint:gosec // a length
+		if packed > uint64(e.length) {
 			return nil, &UnsafeError{f.Name, "shares its content with others: together they are larger than the archive"}
 		}
 		if content > math.MaxInt64 {
 			return nil, &LimitError{"its content is too large"}
 		}
-		if err := e.allow(int64(content)); err != nil { //nolint:gosec // bounded above
+		if err := e.allow(int64(content)); err != nil {
 			return nil, err
 		}
 	}

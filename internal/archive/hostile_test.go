@@ -196,7 +196,7 @@ func overlappingZip(t testing.TB) []byte {
 	}
 	binary.LittleEndian.PutUint16(tail[8:], 100)
 	binary.LittleEndian.PutUint16(tail[10:], 100)
-	binary.LittleEndian.PutUint32(tail[12:], uint32(100*len(dir))) //nolint:gosec // small
+	binary.LittleEndian.PutUint32(tail[12:], uint32(100*len(dir)))
 	return append(res, tail...)
 }
 
@@ -282,7 +282,7 @@ func TestReadOnlyDirectory(t *testing.T) {
 	if fi, err := os.Stat(filepath.Join(to, "d")); err != nil || fi.Mode().Perm() != 0o555 {
 		t.Errorf("got %v, %v", fi.Mode(), err)
 	}
-	if err := os.Chmod(filepath.Join(to, "d"), 0o700); err != nil { //nolint:gosec // a directory
+	if err := os.Chmod(filepath.Join(to, "d"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -61,5 +61,5 @@ func same(z *zip.File, dir string, f File) bool {
 	case mode.IsDir():
 		return true
 	}
-	return z.UncompressedSize64 == uint64(f.Info.Size()) && z.Modified.Unix() == f.Info.ModTime().Unix() //nolint:gosec // a size
+	return z.UncompressedSize64 == uint64(f.Info.Size()) && z.Modified.Unix() == f.Info.ModTime().Unix()
 }

@@ -55,7 +55,6 @@ type item struct {
 	small  *block      // a file of one block
 	parts  chan *block // a larger file's
 	err    error       // why parts ended; read after parts is closed
-	skip   bool
 }
 
 // block is a piece of a file.
@@ -361,7 +360,7 @@ func stamp(h *zip.FileHeader, t time.Time) {
 	h.ModifiedDate = uint16(u.Day() + int(u.Month())<<5 + min(u.Year()-1980, 127)<<9) //nolint:staticcheck // CreateRaw reads these
 	h.ModifiedTime = uint16(u.Second()/2 + u.Minute()<<5 + u.Hour()<<11)              //nolint:staticcheck // as above
 	h.Extra = append(h.Extra, 0x55, 0x54, 5, 0, 1)
-	h.Extra = binary.LittleEndian.AppendUint32(h.Extra, uint32(max(0, min(t.Unix(), math.MaxUint32)))) //nolint:gosec // bounded
+	h.Extra = binary.LittleEndian.AppendUint32(h.Extra, uint32(max(0, min(t.Unix(), math.MaxUint32))))
 }
 
 // write puts the items into the archive. After an error it ends the others
@@ -477,7 +476,7 @@ func (z *zipWriter) putLarge(out *zip.Writer, it *item) error {
 			return err
 		}
 		h.CompressedSize64 += uint64(n)
-		h.UncompressedSize64 += uint64(b.n) //nolint:gosec // a length
+		h.UncompressedSize64 += uint64(b.n)
 		h.CRC32 = b.crc
 		if b.out != nil {
 			z.outs.Put(b.out)
@@ -487,7 +486,7 @@ func (z *zipWriter) putLarge(out *zip.Writer, it *item) error {
 	if it.err != nil {
 		return fmt.Errorf("%s: %w", h.Name, it.err)
 	}
-	h.CompressedSize = uint32(min(h.CompressedSize64, math.MaxUint32))     //nolint:gosec,staticcheck // bounded; the 32 bit form
-	h.UncompressedSize = uint32(min(h.UncompressedSize64, math.MaxUint32)) //nolint:gosec,staticcheck // as above
+	h.CompressedSize = uint32(min(h.CompressedSize64, math.MaxUint32))     //nolint:staticcheck // bounded; the 32 bit form
+	h.UncompressedSize = uint32(min(h.UncompressedSize64, math.MaxUint32)) //nolint:staticcheck // as above
 	return nil
 }

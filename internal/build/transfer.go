@@ -134,7 +134,7 @@ func (r *reports) Write(p []byte) (int, error) {
 			end := len(line)
 			for i >= 0 && len(rest) > 0 && !r.may(rest) {
 				if i = bytes.IndexByte(rest, '\n'); i < 0 {
-					end, rest = len(p), nil
+					end = len(p)
 					break
 				}
 				end += i + 1

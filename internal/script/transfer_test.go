@@ -77,7 +77,7 @@ func TestTransferRuns(t *testing.T) {
 printf '%s|' "$@"; printf '\n[%s][%s][%s][%s]\n' "$CI_JOB_TOKEN" "$CI_SERVER_URL" "$GLASSRUNNER_REPORT" "$GLASSRUNNER_CACHE_LINKS"
 [ -z "$FAIL" ]
 `
-			if err := os.WriteFile(helper, []byte(text), 0o700); err != nil { //nolint:gosec // a program
+			if err := os.WriteFile(helper, []byte(text), 0o700); err != nil {
 				t.Fatal(err)
 			}
 			if err := os.MkdirAll(filepath.Join(dir, "p"), 0o700); err != nil {

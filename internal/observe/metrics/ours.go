@@ -46,6 +46,7 @@ type oursRunner struct {
 	duration                                 prometheus.Observer
 	phases                                   map[string]prometheus.Observer
 	caches, artifacts                        runnerMoves
+	containers                               containersRunner
 }
 
 // oursEndpoint holds the children of one endpoint.

@@ -51,7 +51,7 @@ func (c *chance) fact() event.Fact {
 	if outcome.Reason != job.NoReason {
 		outcome.Err = errors.New("failed")
 	}
-	switch c.n(28) {
+	switch c.n(30) {
 	case 0:
 		f := event.ConfigLoaded{Hash: strconv.Itoa(c.n(3)), Generation: 1 + c.n(9), Concurrent: c.n(9), Err: c.err()}
 		for range c.n(5) {
@@ -105,6 +105,10 @@ func (c *chance) fact() event.Fact {
 		return event.JobRemoved{Lost: c.bool(), Err: c.err()}
 	case 26:
 		return event.JobRefused{Reason: outcome.Reason, Err: c.err()}
+	case 28:
+		return event.ImagePulled{Policy: pick(c, "always", "odd"), Result: pick(c, "pulled", "present", "failed"), Bytes: int64(c.n(200)) - 3, Took: c.took()}
+	case 29:
+		return event.ServiceReady{OK: c.bool(), Took: c.took()}
 	}
 	return event.Degraded{What: pick(c, "cleanup", "cache"), Err: c.err()}
 }
