@@ -1,7 +1,6 @@
 package archive
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 )
@@ -60,17 +59,17 @@ func ParseLevel(name string) (l Level, ok bool) {
 }
 
 // Magic numbers of what Extract can be given.
-var (
-	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
-	gzipMagic = []byte{0x1f, 0x8b}
+const (
+	zstdMagic = "\x28\xb5\x2f\xfd"
+	gzipMagic = "\x1f\x8b"
 )
 
 // sniff tells the format of an archive by its first bytes.
 func sniff(head []byte) Format {
 	switch {
-	case bytes.HasPrefix(head, zstdMagic):
+	case strings.HasPrefix(string(head), zstdMagic):
 		return TarZstd
-	case bytes.HasPrefix(head, gzipMagic):
+	case strings.HasPrefix(string(head), gzipMagic):
 		return Gzip
 	}
 	return Zip

@@ -155,10 +155,10 @@ func (s *selector) walk(rel string) int {
 			return nil
 		}
 		p, err := filepath.Rel(s.dir, name)
-		if err != nil || p == "." {
-			return nil
+		if err != nil {
+			return err
 		}
-		if s.add(filepath.ToSlash(p), d.Info) {
+		if p != "." && s.add(filepath.ToSlash(p), d.Info) {
 			n++
 		}
 		return nil

@@ -46,8 +46,7 @@ func Receive(ctx context.Context, from Source, o ReceiveOptions) (Summary, error
 	n, err := download(ctx, from, file, o)
 	if err != nil {
 		result := Failed
-		var r *Refusal
-		if errors.As(err, &r) {
+		if r, ok := errors.AsType[*Refusal](err); ok {
 			o.Print.Error(fmt.Sprintf("Downloading artifacts from coordinator... %s  id=%s status=%d", outcome(r.Status), o.ID, r.Status))
 			switch r.Status {
 			case http.StatusNotFound:

@@ -31,8 +31,9 @@ func transfers(p job.Phase) bool {
 	switch p {
 	case job.RestoreCache, job.DownloadArtifacts, job.ArchiveCache, job.ArchiveCacheFailed, job.UploadArtifacts, job.UploadArtifactsF:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // cacheLinks makes the addresses that a phase may use. Without one, the cache

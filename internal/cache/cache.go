@@ -109,8 +109,7 @@ func shown(raw job.Secret) string {
 
 // clean takes the address out of an error of the HTTP client.
 func clean(method string, raw job.Secret, err error) error {
-	var ue *url.Error
-	if errors.As(err, &ue) {
+	if ue, ok := errors.AsType[*url.Error](err); ok {
 		return fmt.Errorf("%s %s: %w", method, shown(raw), ue.Err)
 	}
 	return fmt.Errorf("%s %s: the address cannot be used", method, shown(raw))
@@ -315,8 +314,7 @@ func fetch(ctx context.Context, c *http.Client, from Remote, o ExtractOptions) (
 
 // unnamed takes an address out of an error of a body.
 func unnamed(err error) error {
-	var ue *url.Error
-	if errors.As(err, &ue) {
+	if ue, ok := errors.AsType[*url.Error](err); ok {
 		return ue.Err
 	}
 	return err

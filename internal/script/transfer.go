@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -143,9 +144,9 @@ func (j *Job) environment(more ...variable) []variable {
 // are left out.
 func (j *Job) helper(w *writer, name string, options ...string) []word {
 	words := []word{w.lit(j.Settings.Helper), word(name)}
-	for i := 0; i < len(options); i += 2 {
-		if options[i+1] != "" {
-			words = append(words, word("--"+options[i]), w.lit(options[i+1]))
+	for pair := range slices.Chunk(options, 2) {
+		if pair[1] != "" {
+			words = append(words, word("--"+pair[0]), w.lit(pair[1]))
 		}
 	}
 	return words

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -136,9 +137,7 @@ func (s *s3) link(ctx context.Context, o object) (script.Link, error) {
 	if o.upload {
 		client, method = s.upload, http.MethodPut
 		l.Header = map[string]string{"X-Amz-Meta-Cachekey": metadata(o.key)}
-		for k, v := range s.encryption {
-			l.Header[k] = v
-		}
+		maps.Copy(l.Header, s.encryption)
 		for k, v := range l.Header {
 			header.Set(k, v)
 		}

@@ -1,0 +1,75 @@
+package docker
+
+import (
+	"context"
+
+	"github.com/distribution/reference"
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/glassrunner/glassrunner/internal/config"
+	"github.com/glassrunner/glassrunner/internal/executor"
+	"github.com/glassrunner/glassrunner/internal/job"
+)
+
+// Helpers for tests of what has no effect that can be seen from outside.
+var (
+	SplitService = splitService
+	PullReason   = pullReason
+	Match        = match
+	Hostname     = hostname
+	Platform     = parsePlatform
+)
+
+// ParseVolume is parseVolume.
+func ParseVolume(v string) (source, target, opts string, err error) {
+	m, err := parseVolume(v)
+	return m.source, m.target, m.opts, err
+}
+
+// GPUs reads a setting.
+func GPUs(text string) ([]container.DeviceRequest, error) {
+	var r reader
+	g := r.gpus("gpus", text)
+	return g, r.err
+}
+
+// Binds plans the volumes of a job.
+func Binds(o Options, r executor.Request) ([]string, error) {
+	d, err := New(o)
+	if err != nil {
+		return nil, err
+	}
+	p := newPlace(d, r)
+	if err := p.volumes.plan(); err != nil {
+		return nil, err
+	}
+	return p.volumes.binds(), nil
+}
+
+// Lookup finds the credentials for an image.
+func Lookup(ctx context.Context, o Options, r executor.Request, image string) (header, source string, err error) {
+	d, err := New(o)
+	if err != nil {
+		return "", "", err
+	}
+	named, err := reference.ParseNormalizedNamed(image)
+	if err != nil {
+		return "", "", err
+	}
+	header, source = newPlace(d, r).credentials(ctx).lookup(ctx, named)
+	return header, source, nil
+}
+
+// Policies chooses pull policies.
+func Policies(c config.Docker, wanted []string) ([]string, error) {
+	d, err := New(Options{Config: c})
+	if err != nil {
+		return nil, err
+	}
+	list, err := newPlace(d, executor.Request{Spec: &job.Spec{}}).policies("image", wanted)
+	var out []string
+	for _, p := range list {
+		out = append(out, string(p))
+	}
+	return out, err
+}
