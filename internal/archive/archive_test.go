@@ -388,7 +388,9 @@ func FuzzExtract(f *testing.F) {
 		f.Add(pack(f, format, dir, archive.WriteOptions{}))
 	}
 	for _, h := range hostileArchives(f) {
-		f.Add(h.data)
+		if len(h.data) < 2<<10 { // the others are slow
+			f.Add(h.data)
+		}
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		outer := t.TempDir()
@@ -400,9 +402,13 @@ func FuzzExtract(f *testing.F) {
 		if err := os.Symlink("../canary", filepath.Join(to, "bait")); err != nil {
 			t.Fatal(err)
 		}
+		began := time.Now()
 		_, _ = archive.Extract(t.Context(), bytes.NewReader(data), int64(len(data)), to, archive.ExtractOptions{
-			Limits: archive.Limits{Bytes: 4 << 20, Entries: 1000},
+			Limits: archive.Limits{Bytes: 1 << 20, Entries: 100},
 		})
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("took %v", took)
+		}
 		if got, err := os.ReadFile(filepath.Join(outer, "canary")); err != nil || string(got) != "alive" {
 			t.Fatalf("the canary says %q, %v", got, err)
 		}

@@ -145,7 +145,7 @@ func (j *Job) environment(more ...variable) []variable {
 func (j *Job) helper(w *writer, name string, options ...string) []word {
 	words := []word{w.lit(j.Settings.Helper), word(name)}
 	for pair := range slices.Chunk(options, 2) {
-		if pair[1] != "" {
+		if len(pair) == 2 && pair[1] != "" {
 			words = append(words, word("--"+pair[0]), w.lit(pair[1]))
 		}
 	}

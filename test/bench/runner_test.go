@@ -186,20 +186,27 @@ func (r *runner) stop() {
 
 // get asks the monitoring server.
 func (r *runner) get(path string, header ...string) (status int, body []byte, err error) {
+	var b bytes.Buffer
+	status, err = r.fetch(&b, path, header...)
+	return status, b.Bytes(), err
+}
+
+// fetch is get into a buffer.
+func (r *runner) fetch(into *bytes.Buffer, path string, header ...string) (status int, err error) {
 	req, err := http.NewRequestWithContext(context.WithoutCancel(r.b.Context()), http.MethodGet, "http://"+r.addr+path, nil)
 	if err != nil {
-		return 0, nil, err
+		return 0, err
 	}
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
 	res, err := r.client.Do(req)
 	if err != nil {
-		return 0, nil, err
+		return 0, err
 	}
 	defer func() { _ = res.Body.Close() }()
-	body, err = io.ReadAll(res.Body)
-	return res.StatusCode, body, err
+	_, err = io.Copy(into, res.Body)
+	return res.StatusCode, err
 }
 
 func freeAddress(b *testing.B) string {

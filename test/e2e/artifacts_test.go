@@ -19,11 +19,9 @@ import (
 	"github.com/glassrunner/glassrunner/internal/fakegitlab"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 // archiveOf is an artifact of a job: a zip of paths.
 func archiveOf(paths ...string) fakegitlab.ArtifactSpec {
-	return fakegitlab.ArtifactSpec{Paths: paths, When: "on_success", ArtifactType: "archive", ArtifactFormat: "zip", ExpireIn: ptr("1 week")}
+	return fakegitlab.ArtifactSpec{Paths: paths, When: "on_success", ArtifactType: "archive", ArtifactFormat: "zip", ExpireIn: new("1 week")}
 }
 
 // unzipped is the content of an upload by name; a slash ends directories.
@@ -58,7 +56,7 @@ func TestArtifacts(t *testing.T) {
 			w := newWorld(t, fakegitlab.Options{DirectDownload: direct, UploadRedirect: direct})
 			p := w.start(w.config(""))
 			archive := archiveOf("out/", "*.txt", "gone/", "../outside", "link")
-			archive.Name, archive.Exclude = ptr("web-$CI_JOB_ID"), []string{"out/**/*.map"}
+			archive.Name, archive.Exclude = new("web-$CI_JOB_ID"), []string{"out/**/*.map"}
 			build := w.enqueue(fakegitlab.Job{
 				Name: "build",
 				Script: []string{
@@ -68,7 +66,7 @@ func TestArtifacts(t *testing.T) {
 				Variables: empty("RUNNER_GENERATE_ARTIFACTS_METADATA", "true"),
 				Artifacts: []fakegitlab.ArtifactSpec{
 					archive,
-					{Name: ptr("junit.xml"), Paths: []string{"report.xml"}, When: "always", ArtifactType: "junit", ArtifactFormat: "gzip"},
+					{Name: new("junit.xml"), Paths: []string{"report.xml"}, When: "always", ArtifactType: "junit", ArtifactFormat: "gzip"},
 					{Paths: []string{"gl-sast.json"}, When: "always", ArtifactType: "sast", ArtifactFormat: "raw"},
 					{Paths: []string{"never"}, When: "on_failure", ArtifactType: "dast", ArtifactFormat: "raw"},
 				},

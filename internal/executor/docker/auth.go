@@ -56,7 +56,7 @@ func (p *place) credentials(context.Context) *credentials {
 	if p.d.o.Home != "" {
 		for _, name := range []string{filepath.Join(".docker", "config.json"), ".dockercfg"} {
 			file := filepath.Join(p.d.o.Home, name)
-			text, err := os.ReadFile(file) //nolint:gosec // the operator's own file
+			text, err := os.ReadFile(file)
 			if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
 				continue
 			}
@@ -227,7 +227,7 @@ func runHelper(ctx context.Context, name, server string) (*registry.AuthConfig, 
 	ctx, cancel := context.WithTimeout(ctx, helperTimeout)
 	defer cancel()
 	program := "docker-credential-" + name
-	cmd := exec.CommandContext(ctx, program, "get") //nolint:gosec // the operator's own choice, without a path
+	cmd := exec.CommandContext(ctx, program, "get")
 	cmd.Stdin = strings.NewReader(server)
 	cmd.WaitDelay = time.Second
 	var out bytes.Buffer
@@ -239,7 +239,10 @@ func runHelper(ctx context.Context, name, server string) (*registry.AuthConfig, 
 		}
 		return nil, fmt.Errorf("%s: %w", program, err)
 	}
-	var answer struct{ Username, Secret string }
+	var answer struct {
+		Username string `json:"Username"`
+		Secret   string `json:"Secret"`
+	}
 	if json.Unmarshal(out.Bytes(), &answer) != nil {
 		return nil, fmt.Errorf("%s: its answer is not JSON", program)
 	}

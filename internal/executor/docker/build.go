@@ -276,7 +276,7 @@ func (e *engine) end(ctx context.Context, id string, condition container.WaitCon
 				out <- ended{err: errors.New(r.Error.Message)}
 				return
 			}
-			out <- ended{code: int(int32(r.StatusCode))} //nolint:gosec // exit codes have 32 bits, Windows' are unsigned
+			out <- ended{code: int(int32(r.StatusCode))} // exit codes have 32 bits, Windows' are unsigned
 		case err := <-wait.Error:
 			out <- ended{err: err}
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -502,5 +503,79 @@ func TestNewRefuses(t *testing.T) {
 	}
 	if newDriver(t, docker.Options{Config: config.Docker{Volumes: []string{"/builds", "/x:/b"}}}).Traits().SharedBuilds {
 		t.Error("a cache volume is shared")
+	}
+}
+
+// TestFullDisk has a build volume of a megabyte.
+func TestFullDisk(t *testing.T) {
+	c := engine(t)
+	o, r := options(t), request(t)
+	o.Config.VolumeDriver = "local"
+	o.Config.VolumeDriverOps = map[string]string{"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}
+	p := open(t, o, r)
+	out, err := p.run(t, executor.Build, "dd if=/dev/zero of=/builds/big bs=1024 count=4096")
+	var exit *executor.ExitError
+	if !errors.As(err, &exit) || exit.Code != 1 || exit.Text != "exit code 1" || !strings.Contains(out, "No space left on device") {
+		t.Errorf("got %v, %q, want a script that failed for lack of space", err, out)
+	}
+	p.want(t, executor.Helper, "rm /builds/big; echo tidy", "tidy\n")
+	p.close(t)
+	if left := leftovers(t, c, r.Spec.ID); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// TestManyContainers has 100 containers at work, those of 20 jobs at a time,
+// and half of the jobs canceled.
+func TestManyContainers(t *testing.T) {
+	if os.Getenv("GLASSRUNNER_SOAK") == "" {
+		t.Skip("long: set GLASSRUNNER_SOAK")
+	}
+	c := engine(t)
+	o := options(t)
+	d := newDriver(t, o)
+	jobs := make(chan executor.Request)
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			for r := range jobs {
+				r.Log = &buffer{}
+				ctx, cancel := context.WithCancel(context.Background())
+				env, err := d.Open(ctx, r)
+				if err != nil {
+					t.Errorf("job %d: %v", r.Spec.ID, err)
+					cancel()
+					continue
+				}
+				body := "echo x >/builds/f"
+				if r.Spec.ID%2 == 0 {
+					body = "echo started; sleep 1000"
+					time.AfterFunc(2*time.Second, cancel)
+				}
+				out := &buffer{}
+				err = env.Run(ctx, executor.Command{In: executor.Build, Script: wrap(r, body), Stdout: out, Stderr: out, Grace: time.Second})
+				if failed := err != nil; failed != (r.Spec.ID%2 == 0) {
+					t.Errorf("job %d: %v", r.Spec.ID, err)
+				}
+				if err := env.Close(context.Background()); err != nil {
+					t.Errorf("job %d: %v", r.Spec.ID, err)
+				}
+				cancel()
+			}
+		})
+	}
+	var ids []job.ID
+	for range 50 {
+		r := request(t)
+		r.Variables = job.Variables{{Key: "FF_NETWORK_PER_BUILD", Value: "false"}}
+		ids = append(ids, r.Spec.ID)
+		jobs <- r
+	}
+	close(jobs)
+	wg.Wait()
+	for _, id := range ids {
+		if left := leftovers(t, c, id); len(left) > 0 {
+			t.Errorf("left behind: %v", left)
+		}
 	}
 }

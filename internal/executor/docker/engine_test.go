@@ -48,7 +48,7 @@ func host(t testing.TB) string {
 	return h
 }
 
-var once sync.Once //nolint:gochecknoglobals // images are loaded once for all tests
+var once sync.Once // images are loaded once for all tests
 
 // engine returns a client of the engine, which has the images of the tests.
 func engine(t testing.TB) *client.Client {
@@ -101,7 +101,7 @@ func load(t testing.TB, c *client.Client) {
 	for name, text := range files {
 		add(name, 0o755, []byte(text))
 	}
-	for _, applet := range strings.Fields("sh env grep nc sleep timeout cat id chmod chown ls sort kill mkdir rm touch seq echo test setsid stat hostname printf wget ps mount ip nproc sed head wc find httpd date df sysctl ulimit cut tr dd") {
+	for applet := range strings.FieldsSeq("sh env grep nc sleep timeout cat id chmod chown ls sort kill mkdir rm touch seq echo test setsid stat hostname printf wget ps mount ip nproc sed head wc find httpd date df sysctl ulimit cut tr dd") {
 		if err := w.WriteHeader(&tar.Header{Name: "bin/" + applet, Linkname: "busybox", Typeflag: tar.TypeSymlink}); err != nil {
 			t.Fatal(err)
 		}
@@ -150,7 +150,7 @@ func newDriver(t testing.TB, o docker.Options) *docker.Driver {
 	return d
 }
 
-var number struct { //nolint:gochecknoglobals // no two jobs of the tests are one
+var number struct { // no two jobs of the tests are one
 	sync.Mutex
 	n int
 }

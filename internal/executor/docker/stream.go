@@ -94,8 +94,8 @@ func (x *exchange) end() {
 	x.out.close()
 	x.err.close()
 	x.conn.Close()
-	<-x.copied
-	<-x.fed
+	<-x.copied //nolint:errcheck // told where it matters
+	<-x.fed    //nolint:errcheck // as above
 }
 
 // failed is the error of who listens to the output.

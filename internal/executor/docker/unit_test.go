@@ -198,7 +198,7 @@ func TestCredentials(t *testing.T) {
 	dir := t.TempDir()
 	helper := "#!/bin/sh\nread server\ncase $server in\n*hub*|*docker.io*) echo '{\"Username\":\"hub\",\"Secret\":\"h\"}' ;;\nbad.example.com) echo secret; exit 1 ;;\n" +
 		"token.example.com) echo '{\"Username\":\"<token>\",\"Secret\":\"id\"}' ;;\n*) echo credentials not found in native keychain; exit 1 ;;\nesac\n"
-	if err := os.WriteFile(filepath.Join(dir, "docker-credential-test"), []byte(helper), 0o700); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(filepath.Join(dir, "docker-credential-test"), []byte(helper), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))

@@ -45,7 +45,7 @@ func parseVolume(v string) (mount, error) {
 		m.source, m.target = parts[0], parts[1]
 	case 3:
 		m.source, m.target, m.opts = parts[0], parts[1], parts[2]
-		for _, o := range strings.Split(m.opts, ",") {
+		for o := range strings.SplitSeq(m.opts, ",") {
 			if !slices.Contains(strings.Fields(mountOptions), o) {
 				return m, fmt.Errorf("volume %q: there is no option %q", v, o)
 			}

@@ -80,6 +80,7 @@ func (m *containers) observe(r *oursRunner, fact event.Fact) {
 			r.containers.services[f.OK] = o
 		}
 		o.Observe(max(0, f.Took.Seconds()))
+	default:
 	}
 }
 

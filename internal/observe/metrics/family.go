@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -44,6 +45,25 @@ type child struct {
 	values []string // of the labels, by name
 	labels []byte   // escaped, without braces
 	metric prometheus.Metric
+	watch  *watched // of a histogram
+}
+
+// watched is a histogram that knows how it was written last. Most have
+// observed nothing since, and they are most of what a scrape consists of.
+type watched struct {
+	prometheus.Observer
+	changes atomic.Uint64
+
+	// Under family.mu:
+	text [2][]byte // by format; nil: never written
+	at   [2]uint64 // changes that text has, or fewer
+}
+
+// Observe counts after it has observed: who has read the count before it
+// wrote can only be too careful.
+func (w *watched) Observe(v float64) {
+	w.Observer.Observe(v)
+	w.changes.Add(1)
 }
 
 func newFamily(d def) *family {
@@ -99,16 +119,21 @@ func (f *family) label(values []string) *child {
 	return c
 }
 
-// add makes m, the series of these values, part of f.
-func (f *family) add(m prometheus.Metric, values []string) {
+// add makes m, the series of these values, part of f, and returns its child.
+func (f *family) add(m prometheus.Metric, values []string) *child {
 	c := f.label(values)
 	c.metric = m
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	i, found := slices.BinarySearchFunc(f.children, c, byValues)
-	if !found {
-		f.children = slices.Insert(f.children, i, c)
+	if found {
+		return f.children[i]
 	}
+	if o, ok := m.(prometheus.Observer); ok {
+		c.watch = &watched{Observer: o}
+	}
+	f.children = slices.Insert(f.children, i, c)
+	return c
 }
 
 func byValues(a, b *child) int { return slices.Compare(a.values, b.values) }
@@ -147,6 +172,10 @@ func (f *family) appendTo(dst []byte, format int) []byte {
 	dst = append(dst, f.head[format]...)
 	var m dto.Metric
 	for _, c := range f.children {
+		if w := c.watch; w != nil {
+			dst = append(dst, f.unchanged(c, w, format)...)
+			continue
+		}
 		m.Reset()
 		if err := c.metric.Write(&m); err != nil {
 			continue // cannot be: it was written before
@@ -159,11 +188,23 @@ func (f *family) appendTo(dst []byte, format int) []byte {
 			}
 		case m.Gauge != nil:
 			dst = f.sample(dst, c, m.Gauge.GetValue(), format)
-		case m.Histogram != nil:
-			dst = f.histogram(dst, c, m.Histogram, format)
 		}
 	}
 	return dst
+}
+
+// unchanged returns the text of a histogram, written anew if it has changed.
+func (f *family) unchanged(c *child, w *watched, format int) []byte {
+	now := w.changes.Load()
+	if w.text[format] != nil && w.at[format] == now {
+		return w.text[format]
+	}
+	var m dto.Metric
+	if err := c.metric.Write(&m); err != nil {
+		return nil // cannot be: it was written before
+	}
+	w.text[format], w.at[format] = f.histogram(w.text[format][:0], c, m.Histogram, format), now
+	return w.text[format]
 }
 
 func (f *family) sample(dst []byte, c *child, v float64, format int) []byte {
@@ -302,7 +343,7 @@ type histogramVec struct {
 func (v histogramVec) with(values ...string) prometheus.Observer {
 	o := v.vec.WithLabelValues(values...)
 	if m, ok := o.(prometheus.Metric); ok {
-		v.add(m, values)
+		return v.add(m, values).watch
 	}
 	return o
 }

@@ -111,5 +111,6 @@ func (r *oursRunner) observeMoves(f event.Fact) {
 		r.caches.done(f.Op, f.Result, f.Bytes, f.Took)
 	case event.ArtifactDone:
 		r.artifacts.done(f.Direction, f.Result, f.Bytes, f.Took)
+	default:
 	}
 }
