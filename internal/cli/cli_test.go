@@ -108,7 +108,7 @@ func TestHelpIsWhole(t *testing.T) {
 		if cmd.Short == "" || strings.HasSuffix(cmd.Short, ".") {
 			t.Errorf("%s: %q is no short description", cmd.Name(), cmd.Short)
 		}
-		if cmd.GroupID == "" {
+		if cmd.GroupID == "" && !cmd.Hidden {
 			t.Errorf("%s has no group", cmd.Name())
 		}
 		cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {

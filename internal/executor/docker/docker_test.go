@@ -352,10 +352,10 @@ func TestServiceThatFails(t *testing.T) {
 			t.Errorf("the log lacks %q:\n%s", want, p.log)
 		}
 	}
-	if n := len(f.all); n != 3 {
-		t.Errorf("got %d facts, want two images and a service: %+v", n, f.all)
-	} else if s, ok := f.all[2].(event.ServiceReady); !ok || s.OK {
-		t.Errorf("got %+v, want a service that is not ready", f.all[2])
+	if n := len(f.all); n != 2 {
+		t.Errorf("got %d facts, want an image and a service: %+v", n, f.all)
+	} else if s, ok := f.all[1].(event.ServiceReady); !ok || s.OK {
+		t.Errorf("got %+v, want a service that is not ready", f.all[1])
 	}
 }
 
