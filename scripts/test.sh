@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-all=(packages format modules scripts vet docs cross lint vulnerabilities fuzz unit e2e)
+all=(packages format modules scripts vet docs cross lint vulnerabilities unit e2e)
 
 # surroundings makes the result depend on the checkout alone. HOME is a
 # directory of its own, because jobs start login shells and git, and a person's

@@ -122,6 +122,18 @@ func objectName(name string) string {
 // nothing is left.
 func sanitized(key string) string {
 	key = strings.NewReplacer("%2f", "/", "%2F", "/", "%2e", ".", "%2E", ".", `\`, "/").Replace(key)
+	// What is trimmed may hide a step up, and that step more white space.
+	for {
+		next := trimmed(key)
+		if next == key {
+			return key
+		}
+		key = next
+	}
+}
+
+// trimmed is one round of sanitized.
+func trimmed(key string) string {
 	segments := strings.Split(strings.TrimPrefix(path.Clean("/"+key), "/"), "/")
 	for n := len(segments); n > 0; n-- {
 		if segments[n-1] = strings.TrimRight(segments[n-1], " \t\r\n\v\f"); segments[n-1] != "" {
@@ -129,7 +141,6 @@ func sanitized(key string) string {
 		}
 		segments = segments[:n-1]
 	}
-	// What was trimmed may have hidden a step up.
 	return strings.TrimPrefix(path.Clean("/"+strings.Join(segments, "/")), "/")
 }
 

@@ -26,7 +26,7 @@ func TestSanitized(t *testing.T) {
 }
 
 func FuzzSanitized(f *testing.F) {
-	for _, s := range []string{"a/../b", "%2e%2e%2f", `\..\`, " .. / . "} {
+	for _, s := range []string{"a/../b", "%2e%2e%2f", `\..\`, " .. / . ", "\r/. "} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, key string) {
