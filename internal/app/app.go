@@ -185,6 +185,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	}
 
 	a.setProcess(ctx, event.ProcessRunning)
+	a.budget.start()
 	defer a.budget.close()
 	ended := make(chan error, 1)
 	go func() { ended <- a.scheduler.Run(ctx, a.plan(a.current.Load())) }()

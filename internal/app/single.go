@@ -37,11 +37,17 @@ type budget struct {
 }
 
 func newBudget(s *Single, stop func(string)) *budget {
-	b := &budget{s: s, stop: stop}
-	if s.WaitTimeout > 0 {
-		b.idle = time.AfterFunc(s.WaitTimeout, func() { b.expired() })
+	return &budget{s: s, stop: stop}
+}
+
+// start begins to count the time without a job.
+func (b *budget) start() {
+	if b == nil || b.s.WaitTimeout <= 0 {
+		return
 	}
-	return b
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.idle = time.AfterFunc(b.s.WaitTimeout, b.expired)
 }
 
 func (b *budget) expired() {
