@@ -40,3 +40,6 @@ func Served(getenv func(string) string, args ...string) (o app.Options, code int
 	code = c.main()
 	return o, code, errs.String()
 }
+
+// Share is how many processors a runner uses of some.
+func Share(processors int) int { return share(processors) }

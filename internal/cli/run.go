@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
@@ -52,6 +53,9 @@ SIGHUP           reload the configuration, as does a change of the file`,
 // serve runs an app and turns signals into what they ask for. It logs to the
 // system logger as well, under the name of a service unless that is empty.
 func (c *command) serve(ctx context.Context, o app.Options, service string) error {
+	if c.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(share(runtime.GOMAXPROCS(0)))
+	}
 	if service != "" {
 		w, err := systemLog(service)
 		if err != nil {
@@ -96,6 +100,11 @@ func (c *command) serve(ctx context.Context, o app.Options, service string) erro
 		}
 	}
 }
+
+// share is how many processors a runner uses of those that it may use. They
+// are the jobs': a runner has little to compute, in many small pieces, and to
+// hand those from one processor to another costs more than it gains.
+func share(processors int) int { return max(1, processors/4) }
 
 // action is what a signal makes run do.
 type action int

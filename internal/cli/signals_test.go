@@ -32,3 +32,11 @@ func TestSignals(t *testing.T) {
 		}
 	}
 }
+
+func TestProcessorsAreTheJobs(t *testing.T) {
+	for processors, want := range map[int]int{1: 1, 2: 1, 7: 1, 8: 2, 64: 16} {
+		if got := cli.Share(processors); got != want {
+			t.Errorf("of %d processors the runner uses %d, want %d", processors, got, want)
+		}
+	}
+}

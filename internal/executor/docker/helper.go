@@ -97,7 +97,8 @@ func (h *helper) ensure(ctx context.Context) error {
 		return err
 	}
 	h.running = true
-	return nil
+	// One that was stopped has lost what it was told of services.
+	return h.tellHosts(ctx)
 }
 
 // ready waits for the line that says that the helper's container is.
