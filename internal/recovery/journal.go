@@ -11,7 +11,6 @@
 package recovery
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -30,8 +29,7 @@ import (
 // Names below a process's directory.
 const (
 	lockFile   = "lock"
-	recordFile = "job.json"
-	claimsFile = "claims.jsonl"
+	recordFile = "job.jsonl"
 	logFile    = "log"
 	dirMode    = 0o700
 	fileMode   = 0o600
@@ -49,7 +47,7 @@ type Record struct {
 	Started        time.Time   `json:"started"`
 	// Final is what is left to be told of a job that has ended; nil: its
 	// process died before the job's end.
-	Final *job.Update `json:"final,omitempty"`
+	Final *job.Update `json:"-"`
 }
 
 // Coordinator says where to report.
@@ -107,32 +105,54 @@ func (j *Journal) Begin(r Record) (*Entry, error) {
 		return nil, err
 	}
 	e := &Entry{Record: r, dir: dir}
-	if err := e.store(); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
+	var err error
+	if e.file, err = os.OpenFile(filepath.Join(dir, recordFile), os.O_CREATE|os.O_EXCL|os.O_APPEND|os.O_WRONLY, fileMode); err == nil {
+		err = e.add(line{Record: &r})
+	}
+	if err != nil {
+		return nil, errors.Join(err, e.Done())
 	}
 	return e, nil
 }
 
-// Entry is one job in a journal.
+// Entry is one job in a journal: a directory with the job's log and a file of
+// lines, one for each thing that became known of the job. A line is written
+// at once, so a crash leaves all of it or, at the end, a part that is no line.
 type Entry struct {
 	Record Record
 	dir    string
 
 	mu     sync.Mutex
+	file   *os.File // nil: nothing more is to be stored
 	claims []executor.Claim
 }
 
-// store writes the record so that a crash leaves all of it or nothing.
-func (e *Entry) store() error {
-	text, err := json.Marshal(e.Record)
+// line is one line of an entry's file: one of its fields.
+type line struct {
+	Record *Record         `json:"record,omitempty"` // the first line
+	Claim  *executor.Claim `json:"claim,omitempty"`
+	Final  *job.Update     `json:"final,omitempty"`
+}
+
+func (e *Entry) add(l line) error {
+	text, err := json.Marshal(l)
 	if err != nil {
 		return err
 	}
-	tmp := filepath.Join(e.dir, recordFile+".new")
-	if err := os.WriteFile(tmp, text, fileMode); err != nil {
-		return err
+	if e.file == nil {
+		return fmt.Errorf("the journal of job %d is closed", e.Record.Job)
 	}
-	return os.Rename(tmp, filepath.Join(e.dir, recordFile))
+	_, err = e.file.Write(append(text, '\n'))
+	return err
+}
+
+func (e *Entry) close() error {
+	if e.file == nil {
+		return nil
+	}
+	err := e.file.Close()
+	e.file = nil
+	return err
 }
 
 // LogPath is where the job's log is kept.
@@ -140,32 +160,36 @@ func (e *Entry) LogPath() string { return filepath.Join(e.dir, logFile) }
 
 // Claim adds something to what must be ended if this process dies.
 func (e *Entry) Claim(c executor.Claim) error {
-	line, err := json.Marshal(c)
-	if err != nil {
-		return err
-	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	f, err := os.OpenFile(filepath.Join(e.dir, claimsFile), os.O_APPEND|os.O_CREATE|os.O_WRONLY, fileMode)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(line, '\n'))
-	return errors.Join(err, f.Close())
+	return e.add(line{Claim: &c})
 }
 
 // Ended stores how the job ended, so that a later process can tell it if this
-// one does not get to it.
+// one does not get to it. Nothing can be stored after it.
 func (e *Entry) Ended(u job.Update) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.Record.Final = &u
-	return e.store()
+	return errors.Join(e.add(line{Final: &u}), e.close())
 }
 
 // Claims are what the job had started.
 func (e *Entry) Claims() []executor.Claim { return e.claims }
 
 // Done forgets the job.
-func (e *Entry) Done() error { return os.RemoveAll(e.dir) }
+func (e *Entry) Done() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	err := e.close()
+	// What is there is known: to look for it costs more than to remove it.
+	_ = os.Remove(e.LogPath())
+	_ = os.Remove(filepath.Join(e.dir, recordFile))
+	if os.Remove(e.dir) == nil {
+		return err
+	}
+	return errors.Join(err, os.RemoveAll(e.dir))
+}
 
 // Orphans returns the jobs of processes that are no more, and keeps them from
 // any other process until release is called. What cannot be read is in err;
@@ -228,28 +252,33 @@ func readProcess(dir string) ([]*Entry, error) {
 }
 
 func readEntry(dir string) (*Entry, error) {
-	text, err := os.ReadFile(filepath.Join(dir, recordFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		// The process died before it had told anybody that it took the job.
-		return nil, errors.Join(fmt.Errorf("%s: a job that was never stored", dir), os.RemoveAll(dir))
-	}
-	if err != nil {
-		return nil, err
-	}
-	e := &Entry{dir: dir}
-	if err := json.Unmarshal(text, &e.Record); err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, recordFile), err)
-	}
-	claims, err := os.ReadFile(filepath.Join(dir, claimsFile))
+	path := filepath.Join(dir, recordFile)
+	text, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	for s := bufio.NewScanner(bytes.NewReader(claims)); s.Scan(); {
-		var c executor.Claim
+	e := &Entry{dir: dir}
+	first, rest, whole := bytes.Cut(text, []byte{'\n'})
+	if !whole {
+		// The process died before it had told anybody that it took the job.
+		return nil, errors.Join(fmt.Errorf("%s: a job that was never stored", dir), os.RemoveAll(dir))
+	}
+	l := line{Record: &e.Record}
+	if err := json.Unmarshal(first, &l); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	for text := range bytes.Lines(rest) {
+		var l line
 		// A line that was cut by the crash claims nothing that exists: a
 		// claim is stored before the thing runs.
-		if json.Unmarshal(s.Bytes(), &c) == nil {
-			e.claims = append(e.claims, c)
+		if json.Unmarshal(text, &l) != nil {
+			continue
+		}
+		if l.Claim != nil {
+			e.claims = append(e.claims, *l.Claim)
+		}
+		if l.Final != nil {
+			e.Record.Final = l.Final
 		}
 	}
 	return e, nil

@@ -142,15 +142,15 @@ func TestDamagedEntriesDoNotHideTheOthers(t *testing.T) {
 	if err != nil || len(dirs) != 3 {
 		t.Fatalf("got %v, %v", dirs, err)
 	}
-	if err := os.WriteFile(filepath.Join(dirs[0], "job.json"), []byte(`{"job": 1, "tok`), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dirs[0], "job.jsonl"), []byte(`{"record": {"job": "one"}}`+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	// A claim that was cut short by the crash.
-	f, err := os.OpenFile(filepath.Join(dirs[1], "claims.jsonl"), os.O_APPEND|os.O_WRONLY, 0)
+	f, err := os.OpenFile(filepath.Join(dirs[1], "job.jsonl"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.WriteString(`{"kind":"pro`); err != nil {
+	if _, err := f.WriteString(`{"claim":{"kind":"pro`); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {
@@ -158,7 +158,7 @@ func TestDamagedEntriesDoNotHideTheOthers(t *testing.T) {
 	}
 	es, release, err := open(t, state).Orphans()
 	defer release()
-	if err == nil || !strings.Contains(err.Error(), "job.json") {
+	if err == nil || !strings.Contains(err.Error(), "job.jsonl") {
 		t.Errorf("the damaged entry was not told: %v", err)
 	}
 	if len(es) != 2 || len(es[0].Claims()) != 2 {
@@ -283,5 +283,55 @@ func BenchmarkJob(b *testing.B) {
 		if err := e.Done(); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func TestHowAJobEndedOutlivesItsProcess(t *testing.T) {
+	state := t.TempDir()
+	j := open(t, state)
+	want := job.Update{State: job.WireFailed, Reason: job.ScriptFailure, ExitCode: 3}
+	for id := range job.ID(3) {
+		e, err := j.Begin(record(id + 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Ended(want); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Claim(executor.Claim{Kind: "process", ID: "1"}); err == nil {
+			t.Error("a claim was stored after the job's end")
+		}
+	}
+	dirs, err := filepath.Glob(filepath.Join(state, "process-*", "*-*", "job.jsonl"))
+	if err != nil || len(dirs) != 3 {
+		t.Fatalf("got %v, %v", dirs, err)
+	}
+	// The crash cut the last line of one, and the only line of another.
+	for i, keep := range []int{1, 0} {
+		text, err := os.ReadFile(dirs[i+1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.SplitAfter(string(text), "\n")
+		if err := os.WriteFile(dirs[i+1], []byte(strings.Join(lines[:keep], "")+lines[keep][:10]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	es, release, err := open(t, state).Orphans()
+	defer release()
+	if err == nil || !strings.Contains(err.Error(), "never stored") {
+		t.Errorf("got %v, want that a job was never stored", err)
+	}
+	if len(es) != 2 {
+		t.Fatalf("got %d entries", len(es))
+	}
+	if diff := cmp.Diff(&want, es[0].Record.Final); diff != "" {
+		t.Errorf("the end (-want +got):\n%s", diff)
+	}
+	if es[1].Record.Final != nil {
+		t.Errorf("half a line was read as %v", es[1].Record.Final)
 	}
 }

@@ -25,7 +25,10 @@ func identifier(s string) bool {
 // others for arithmetic, which may name commands to run.
 const reserved = "BASHOPTS|BASHPID|BASH_ARGV0|BASH_SUBSHELL|BASH_VERSINFO|EPOCHREALTIME|EPOCHSECONDS|EUID|HISTCMD|LINENO|OPTIND|PPID|RANDOM|SECONDS|SHELLOPTS|SRANDOM|UID"
 
-func unassignable(key string) bool { return strings.Contains("|"+reserved+"|", "|"+key+"|") }
+func unassignable(key string) bool {
+	// Nearly no name is within the list, so the second look is rare.
+	return strings.Contains(reserved, key) && strings.Contains("|"+reserved+"|", "|"+key+"|")
+}
 
 // usable are the variables that a shell can have, each once, in order.
 // Warnings name the others, which a job cannot be given.

@@ -76,10 +76,12 @@ func BenchmarkHundred(b *testing.B) {
 	c.finished(b, tasks)
 }
 
-// running starts jobs that last until they are canceled.
+// running starts jobs that last until they are canceled. They print every 5 s,
+// each at its own time: in step they would fork all at once, which measures
+// the forks of shells.
 func (c *coordinator) running(b *testing.B, n int) []*task {
 	b.Helper()
-	tasks := c.enqueue(b, n, fakegitlab.Job{Script: []string{"while :; do echo working; sleep 5; done"}})
+	tasks := c.enqueue(b, n, fakegitlab.Job{Script: []string{"sleep $((RANDOM % 5)).$RANDOM; while :; do echo working; sleep 5; done"}})
 	for _, t := range tasks {
 		select {
 		case <-t.running:

@@ -153,6 +153,9 @@ func (f *files) do(op executor.FileOp) error {
 	if op.Kind == executor.OpRemove && within(op.Path, f.near.dir) {
 		f.leave()
 	}
+	if op.Kind == executor.OpMkdir && p != "." && f.enter(r, p) {
+		return nil // it is there, and what follows is done in it
+	}
 	if op.Kind == executor.OpWrite || op.Kind == executor.OpTouch || op.Kind == executor.OpRemove {
 		if dir := filepath.Dir(p); dir != "." && f.enter(r, dir) {
 			r, p = f.near, filepath.Base(p)
@@ -186,9 +189,6 @@ func mode(m, def fs.FileMode) fs.FileMode {
 }
 
 func (f *files) mkdir(r root, p string, m fs.FileMode) error {
-	if info, err := r.Stat(p); err == nil && info.IsDir() {
-		return nil
-	}
 	// Each level by itself, so that each that is new gets its owner.
 	parts := strings.Split(p, string(filepath.Separator))
 	for i := range parts {
