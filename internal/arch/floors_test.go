@@ -30,6 +30,7 @@ var floors = []floor{
 	}},
 	{name: "F2", packages: []string{
 		"internal/archive",
+		"internal/autoscale",
 		"internal/config",
 		"internal/executor",
 		"internal/observe/board",

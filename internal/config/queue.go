@@ -79,3 +79,27 @@ func everySecond(text string) bool {
 	fields := strings.Fields(text)
 	return len(fields) >= 7 && (fields[0] == "*" || fields[0] == "0-59" || fields[0] == "*/1")
 }
+
+// Contains says whether the policy holds at a moment: whether one of its
+// periods fires within the minute of now, in the policy's time zone. A policy
+// without periods always holds.
+func (s *ScalingPolicy) Contains(now time.Time) bool {
+	if len(s.Periods) == 0 {
+		return true
+	}
+	zone, err := location(s.Timezone)
+	if err != nil {
+		return false
+	}
+	minute := now.In(zone).Truncate(time.Minute)
+	for _, period := range s.Periods {
+		expr, err := parseCron(period)
+		if err != nil {
+			continue // Load refuses it
+		}
+		if next := expr.Next(minute.Add(-time.Nanosecond)); !next.IsZero() && next.Before(minute.Add(time.Minute)) {
+			return true
+		}
+	}
+	return false
+}
