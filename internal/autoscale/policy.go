@@ -29,6 +29,7 @@ package autoscale
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -86,9 +87,9 @@ type Schedule []Period
 // At returns the policy of a moment. Outside of all periods none is in force,
 // and nothing is held idle: the first period's limits with no idle capacity.
 func (s Schedule) At(now time.Time) Policy {
-	for i := len(s) - 1; i >= 0; i-- {
-		if s[i].Contains == nil || s[i].Contains(now) {
-			return s[i].Policy
+	for _, p := range slices.Backward(s) {
+		if p.Contains == nil || p.Contains(now) {
+			return p.Policy
 		}
 	}
 	if len(s) == 0 {

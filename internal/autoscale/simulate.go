@@ -112,7 +112,6 @@ type simulation struct {
 	running int
 
 	insts []Instance // by number; what is gone is reused
-	born  []int64
 	spare []int32
 	names []string
 	live  int
@@ -158,7 +157,7 @@ func (s *simulation) run() {
 	for {
 		policy := s.w.Schedule.At(s.time())
 		for s.next < len(s.jobs) && int64(s.jobs[s.next].Arrival.Sub(s.start)) <= s.now {
-			s.queue = append(s.queue, int32(s.next)) //nolint:gosec // traces are shorter
+			s.queue = append(s.queue, int32(s.next))
 			s.next++
 		}
 		for len(s.events) > 0 && s.events[0].at <= s.now {
@@ -299,7 +298,7 @@ func (s *simulation) create() {
 		k = s.spare[n-1]
 		s.spare = s.spare[:n-1]
 	} else {
-		k = int32(len(s.insts)) //nolint:gosec // memory ends before
+		k = int32(len(s.insts))
 		s.insts = append(s.insts, Instance{})
 		s.names = append(s.names, name(int(k)))
 	}

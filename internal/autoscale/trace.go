@@ -180,23 +180,20 @@ func (m Made) Trace() []Job {
 	return jobs
 }
 
-// officeHours is the share of a working day's jobs that each hour brings.
-var officeHours = func() [24]float64 {
+// officeHours is the share of a working day's jobs that an hour brings.
+func officeHours(hour int) float64 {
 	curve := [24]float64{1, 1, 2, 1, 1, 1, 2, 4, 8, 12, 14, 12, 8, 10, 13, 12, 10, 7, 4, 3, 2, 2, 1, 1}
 	var sum float64
 	for _, c := range curve {
 		sum += c
 	}
-	for i := range curve {
-		curve[i] /= sum
-	}
-	return curve
-}()
+	return curve[hour] / sum
+}
 
 func weight(s Shape, at time.Time) float64 {
 	switch s {
 	case Office:
-		w := officeHours[at.Hour()]
+		w := officeHours(at.Hour())
 		if d := at.Weekday(); d == time.Saturday || d == time.Sunday {
 			w /= 8
 		}
