@@ -62,6 +62,12 @@ func (c *command) main() int {
 	root.SetIn(c.In)
 	root.SetOut(c.Out)
 	root.SetErr(c.Err)
+	if len(c.args) > 0 && (c.args[0] == cobra.ShellCompRequestCmd || c.args[0] == cobra.ShellCompNoDescRequestCmd) {
+		if err := c.completes(root); err != nil {
+			fmt.Fprintln(c.Err, version.Name+": "+err.Error())
+			return 1
+		}
+	}
 	err := root.ExecuteContext(context.Background())
 	if c.profile != nil {
 		pprof.StopCPUProfile()
@@ -148,8 +154,7 @@ Run jobs:                   glassrunner run --listen-address localhost:9252`,
 	)
 	root.AddCommand(c.commands()...)
 	root.AddCommand(c.helperCommands()...)
-	root.SetHelpCommandGroupID("look")
-	root.SetCompletionCommandGroupID("look")
+	root.SetHelpCommand(helpCommand())
 	root.SetUsageFunc(c.usage)
 	for _, sub := range root.Commands() {
 		sub.Flags().SortFlags = false
@@ -165,7 +170,7 @@ func (c *command) commands() []*cobra.Command {
 	return []*cobra.Command{
 		c.run(), c.runSingle(), c.demo(),
 		c.register(), c.verify(), c.unregister(), c.resetToken(),
-		c.list(), c.checkConfig(), c.autoscale(), c.docs(), c.versionCommand(),
+		c.list(), c.checkConfig(), c.autoscale(), c.docs(), c.completion(), c.versionCommand(),
 	}
 }
 

@@ -48,6 +48,37 @@ func helpAll(cmd *cobra.Command) (shown func() (bool, error)) {
 	}
 }
 
+// helpCommand takes the place of cobra's, which answers the name of no command
+// with exit code 0.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "help [COMMAND]",
+		Short:   "Help about any command",
+		GroupID: "look",
+		Args:    cobra.ArbitraryArgs,
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			var names []cobra.Completion
+			for _, sub := range cmd.Root().Commands() {
+				if sub.IsAvailableCommand() && len(args) == 0 {
+					names = append(names, cobra.CompletionWithDesc(sub.Name(), sub.Short))
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			switch {
+			case err != nil:
+				return err
+			case len(rest) > 0:
+				return &usageError{fmt.Errorf("%s has no command %q\nSee '%s --help'", about.CommandPath(), rest[0], about.CommandPath())}
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		},
+	}
+}
+
 // usage prints how to use a command, for its help. It takes the place of
 // cobra's template, which knows no headings for flags.
 func (c *command) usage(cmd *cobra.Command) error {
@@ -82,7 +113,7 @@ func writeCommands(b *strings.Builder, cmd *cobra.Command) {
 	for _, g := range groups {
 		title := "\n" + g.Title + "\n"
 		for _, sub := range cmd.Commands() {
-			if sub.GroupID != g.ID || !sub.IsAvailableCommand() && sub.Name() != "help" {
+			if sub.GroupID != g.ID || !sub.IsAvailableCommand() {
 				continue
 			}
 			fmt.Fprintf(b, "%s  %-14s %s\n", title, sub.Name(), sub.Short)

@@ -38,6 +38,9 @@ The exit code is 1 when a runner is gone and stays in the configuration.`,
 			}
 			ctx, stop := c.interruptible(cmd.Context(), "")
 			defer stop()
+			if len(cfg.Runners) == 0 && s.name == "" && s.url == "" && s.token == "" {
+				return nil
+			}
 			return c.verifyAll(ctx, cfg, s.remove, func(r *config.Runner) bool {
 				return s.name == "" && s.url == "" && s.token == "" || s.name != "" && r.Name == s.name ||
 					(s.url != "" || s.token != "") && (s.url == "" || sameURL(r.URL, s.url)) &&
@@ -57,11 +60,8 @@ The exit code is 1 when a runner is gone and stays in the configuration.`,
 
 func (c *command) verifyAll(ctx context.Context, cfg *config.Config, remove bool, selects func(*config.Runner) bool) error {
 	selected := selectRunners(cfg, selects)
-	if len(selected) == 0 && len(cfg.Runners) > 0 {
-		return errNoMatch
-	}
 	if len(selected) == 0 {
-		return nil
+		return errNoMatch
 	}
 	systemID := c.systemID(cfg)
 	gone := identities{}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 	"unicode"
@@ -47,7 +48,7 @@ func NewHandler(w io.Writer, format string, level slog.Leveler, color bool) (slo
 	case "json":
 		return slog.NewJSONHandler(w, o), nil
 	}
-	return nil, fmt.Errorf("unknown log format %q: use one of %q", format, Formats())
+	return nil, fmt.Errorf("unknown log format %q: use %s", format, strings.Join(Formats(), ", "))
 }
 
 // LevelName returns the name of l in GitLab Runner's words: debug, info,
