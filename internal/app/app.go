@@ -56,6 +56,7 @@ type App struct {
 	systemID string
 
 	level   *slog.LevelVar
+	format  *logs.Switch
 	log     *slog.Logger
 	board   *board.Board
 	metrics *metrics.Metrics
@@ -73,7 +74,6 @@ type App struct {
 
 	reload  sync.Mutex // one configuration change at a time
 	current atomic.Pointer[generation]
-	number  int
 
 	aborted chan struct{}
 	abort   sync.Once
@@ -120,20 +120,26 @@ func New(o Options) (*App, error) {
 	return a, nil
 }
 
-// handler makes the process's log handler for the formats in force.
+// handler makes the process's log handler for the level and the format in force.
 func (a *App) handler(c *config.Config) (slog.Handler, error) {
+	if err := a.setLevel(c); err != nil {
+		return nil, err
+	}
+	h, err := a.formatted(c)
+	if err != nil {
+		return nil, err
+	}
+	a.format = logs.NewSwitch(h)
+	return logs.Counting(logs.Scrubbing(a.format), a.metrics.CountLog), nil
+}
+
+// formatted writes log entries in the format in force.
+func (a *App) formatted(c *config.Config) (slog.Handler, error) {
 	format := a.o.LogFormat
 	if format == "" {
 		format = c.Format()
 	}
-	if err := a.setLevel(c); err != nil {
-		return nil, err
-	}
-	h, err := logs.NewHandler(a.o.LogOutput, format, a.level, a.o.Color)
-	if err != nil {
-		return nil, err
-	}
-	return logs.Counting(logs.Scrubbing(h), a.metrics.CountLog), nil
+	return logs.NewHandler(a.o.LogOutput, format, a.level, a.o.Color)
 }
 
 func (a *App) setLevel(c *config.Config) error {

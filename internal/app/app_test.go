@@ -191,3 +191,32 @@ func TestAnEntryThatCannotRunDoesNotStopTheOthers(t *testing.T) {
 		t.Errorf("the log does not say that kubernetes jobs are not run:\n%s", st.log)
 	}
 }
+
+func TestReloadAtTheStart(t *testing.T) {
+	s := server(t, fakegitlab.Options{})
+	st := start(t, s, s.AddRunner(fakegitlab.RunnerConfig{}).Token, "")
+	for range 20 {
+		if err := st.app.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := st.job(fakegitlab.Job{Script: []string{"echo hello"}}); got.Status != fakegitlab.Success {
+		t.Errorf("a job after it: %+v", got)
+	}
+}
+
+func TestReloadChangesTheLog(t *testing.T) {
+	s := server(t, fakegitlab.Options{})
+	st := start(t, s, s.AddRunner(fakegitlab.RunnerConfig{}).Token, "")
+	st.wait("the first configuration", func() bool { return strings.Contains(st.log.String(), `msg="Configuration loaded"`) })
+	text, err := os.ReadFile(st.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = []byte(strings.Replace(string(text), `log_format = "text"`, "log_format = \"json\"\nlog_level = \"debug\"", 1))
+	if err := os.WriteFile(st.path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	st.wait("an entry of the second as JSON", func() bool { return strings.Contains(st.log.String(), `"msg":"Configuration loaded"`) })
+	st.wait("debugging", func() bool { return strings.Contains(st.log.String(), `"level":"debug"`) })
+}

@@ -23,6 +23,7 @@ import (
 // generation is one configuration with everything that was built from it.
 // Jobs keep the generation that they began in.
 type generation struct {
+	number  int // 1 is the first that was put in force
 	config  *config.Config
 	report  *config.Report
 	entries []*entry
@@ -197,7 +198,7 @@ func (a *App) slotsOf(token job.Secret) *build.Slots {
 
 // plan is what the scheduler does with a generation.
 func (a *App) plan(g *generation) scheduler.Config {
-	c := scheduler.Config{Concurrent: g.config.Concurrency(), CheckInterval: g.config.CheckInterval(), Generation: a.number}
+	c := scheduler.Config{Concurrent: g.config.Concurrency(), CheckInterval: g.config.CheckInterval(), Generation: g.number}
 	for _, e := range g.entries {
 		r := e.config
 		adaptive, set := r.FeatureFlags["FF_USE_ADAPTIVE_REQUEST_CONCURRENCY"]

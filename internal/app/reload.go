@@ -18,6 +18,9 @@ func (a *App) Reload(ctx context.Context) error {
 	}
 	a.reload.Lock()
 	defer a.reload.Unlock()
+	if a.current.Load().number == 0 {
+		return nil // Run puts in force what New has read; the watch sees that the file differs
+	}
 	c, report, err := a.load()
 	if err == nil && report != nil && report.Missing {
 		// At the start that is an empty configuration. Now it would take all
@@ -41,15 +44,19 @@ func (a *App) apply(ctx context.Context, c *config.Config, r *config.Report) err
 // applyLocked does first what can fail, then swaps. Running jobs keep the
 // generation that they began in.
 func (a *App) applyLocked(ctx context.Context, c *config.Config, r *config.Report) error {
-	if err := a.setLevel(c); err != nil {
+	format, err := a.formatted(c)
+	if err == nil {
+		err = a.setLevel(c)
+	}
+	if err != nil {
 		a.bus.Emit(ctx, event.ConfigLoaded{Path: c.Path, Err: err})
 		return err
 	}
+	a.format.Set(format)
 	g := a.generation(c)
-	first := a.number == 0
-	a.number++
+	g.number = a.current.Load().number + 1
 	loaded := event.ConfigLoaded{
-		Path: c.Path, Hash: c.Hash, Generation: a.number, Concurrent: c.Concurrency(), Runners: g.limits(),
+		Path: c.Path, Hash: c.Hash, Generation: g.number, Concurrent: c.Concurrency(), Runners: g.limits(),
 	}
 	if r != nil {
 		loaded.Warnings = len(r.Warnings())
@@ -65,7 +72,7 @@ func (a *App) applyLocked(ctx context.Context, c *config.Config, r *config.Repor
 		}
 	}
 	a.forget(g)
-	if !first {
+	if g.number > 1 {
 		a.scheduler.Apply(a.plan(g))
 		a.rebind(ctx, c)
 	}

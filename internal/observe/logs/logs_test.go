@@ -274,3 +274,27 @@ func TestLevels(t *testing.T) {
 		t.Error("loud is a level")
 	}
 }
+
+func TestSwitch(t *testing.T) {
+	var out strings.Builder
+	handler := func(format string) slog.Handler {
+		h, err := logs.NewHandler(&out, format, slog.LevelInfo, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	s := logs.NewSwitch(handler("runner"))
+	log := slog.New(s).With("a", 1).WithGroup("g").With("b", 2)
+	log.Info("one", "c", 3)
+	s.Set(handler("json"))
+	log.Info("two", "c", 3)
+	log.Debug("not enabled")
+	first, second, _ := strings.Cut(strings.TrimSpace(out.String()), "\n")
+	if want := "a=1 g.b=2 g.c=3"; !strings.HasPrefix(first, "one") || !strings.HasSuffix(first, want) {
+		t.Errorf("got %q, want it to end in %q", first, want)
+	}
+	if want := `"msg":"two","a":1,"g":{"b":2,"c":3}}`; !strings.HasSuffix(second, want) {
+		t.Errorf("got %q, want it to end in %q", second, want)
+	}
+}
