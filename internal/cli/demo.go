@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -30,6 +32,12 @@ timeout and allow_failure; anything else is refused by name.`,
   glassrunner demo --once
   glassrunner demo --pipeline .gitlab-ci.yml --listen-address 127.0.0.1:9253`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case o.ListenAddress == "":
+				return &usageError{errors.New("--listen-address: the demo shows metrics, so it needs an address")}
+			case o.Concurrent < 1:
+				return &usageError{fmt.Errorf("--concurrent: found %d, want at least 1", o.Concurrent)}
+			}
 			o.Out, o.Live = c.Out, c.Terminal && !o.Once
 			o.Size = func() (int, int) {
 				columns, rows, err := term.GetSize(int(os.Stdout.Fd()))
@@ -40,6 +48,7 @@ timeout and allow_failure; anything else is refused by name.`,
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), stopSignals()...)
 			defer stop()
+			defer surviveReaders()()
 			return demo.Run(ctx, o)
 		},
 	}
@@ -51,5 +60,8 @@ timeout and allow_failure; anything else is refused by name.`,
 	return cmd
 }
 
-// stopSignals end the demo: Ctrl-C, a polite kill, and the end of the terminal.
-func stopSignals() []os.Signal { return []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} }
+// stopSignals end the demo: Ctrl-C, Ctrl-\, a polite kill, and the end of the
+// terminal.
+func stopSignals() []os.Signal {
+	return []os.Signal{os.Interrupt, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP}
+}

@@ -63,6 +63,11 @@ func (c *command) serve(ctx context.Context, o app.Options, service string) erro
 		}
 		o.LogOutput = both{c.Err, w}
 	}
+	// Signals first: a SIGHUP while the program starts is no reason to end.
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, handled()...)
+	defer signal.Stop(signals)
+	defer surviveReaders()()
 	a, err := app.New(o)
 	if err != nil {
 		return err
@@ -71,9 +76,6 @@ func (c *command) serve(ctx context.Context, o app.Options, service string) erro
 	if _, err := memlimit.Set(memlimit.WithProvider(memlimit.FromCgroup), memlimit.WithRatio(0.9)); err != nil {
 		a.Log().Debug("No memory limit is known", "error", err)
 	}
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, handled()...)
-	defer signal.Stop(signals)
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()
 	for h := (handling{}); ; {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/syslog"
 	"os"
+	"os/signal"
 	"syscall"
 )
 
@@ -21,4 +22,13 @@ func isGraceful(s os.Signal, _ bool) bool { return s == syscall.SIGQUIT }
 
 func systemLog(tag string) (io.Writer, error) {
 	return syslog.New(syslog.LOG_DAEMON|syslog.LOG_INFO, tag)
+}
+
+// surviveReaders makes a write to a standard stream that nobody reads any more
+// fail instead of ending the process with its jobs. The signal must not be
+// ignored: what jobs start would inherit that.
+func surviveReaders() (stop func()) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGPIPE)
+	return func() { signal.Stop(c) }
 }

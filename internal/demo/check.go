@@ -85,7 +85,11 @@ func (d *demo) check(ctx context.Context, ids []int64) error {
 		}
 	}
 	if len(errs) == 0 {
-		fmt.Fprintf(d.o.Out, "\n%d jobs, results and metrics are as they should be.\n", len(ids))
+		jobs := fmt.Sprintf("%d jobs", len(ids))
+		if len(ids) == 1 {
+			jobs = "1 job"
+		}
+		fmt.Fprintf(d.o.Out, "\n%s, results and metrics are as they should be.\n", jobs)
 	}
 	return errors.Join(errs...)
 }

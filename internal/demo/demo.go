@@ -50,6 +50,9 @@ type demo struct {
 // was checked. The error says what was not as it should be.
 func Run(ctx context.Context, o Options) (err error) {
 	d := &demo{o: o, finished: make(chan fakegitlab.Snapshot, 1024), started: time.Now()}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	d.o.Out = &audience{w: o.Out, gone: cancel}
 	if d.o.Concurrent == 0 {
 		d.o.Concurrent = 3
 	}
@@ -83,10 +86,30 @@ func Run(ctx context.Context, o Options) (err error) {
 	ids, err := d.rounds(ctx)
 	hide()
 	<-gone
+	if cause := context.Cause(ctx); errors.Is(cause, errNobodyReads) {
+		err = cause
+	}
 	if o.Once && err == nil {
 		err = d.check(ctx, ids)
 	}
 	return errors.Join(err, stop())
+}
+
+// errNobodyReads is why a demo ends whose output cannot be written.
+var errNobodyReads = errors.New("the demo ends because nobody reads its output")
+
+// audience ends the demo when what it shows can no longer be written.
+type audience struct {
+	w    io.Writer
+	gone context.CancelCauseFunc
+}
+
+func (a *audience) Write(p []byte) (int, error) {
+	n, err := a.w.Write(p)
+	if err != nil {
+		a.gone(fmt.Errorf("%w: %w", errNobodyReads, err))
+	}
+	return n, err
 }
 
 func (d *demo) startServer() error {
@@ -147,6 +170,9 @@ func (d *demo) startRunner(ctx context.Context) (stop func() error, err error) {
 		case err := <-ended:
 			return nil, errors.Join(err, log.Close())
 		case <-up.C:
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
 	return func() error {

@@ -96,6 +96,10 @@ func parse(file string, text []byte) (*Pipeline, error) {
 			r.fail(key, "the demo does not know %q", key.Value)
 		default:
 			if !strings.HasPrefix(key.Value, ".") {
+				if jobs[key.Value] != nil {
+					r.fail(key, "job %q: given twice, first on line %d", key.Value, jobs[key.Value].Line)
+					return
+				}
 				jobs[key.Value] = value
 				names = append(names, key.Value)
 			}
@@ -199,24 +203,39 @@ func (r *reader) truth(n *yaml.Node) bool {
 	return b
 }
 
+// nesting is how deep lists may be nested in GitLab.
+const nesting = 10
+
 // list reads a string or a list of strings, nested as GitLab allows.
-func (r *reader) list(n *yaml.Node) []string {
+func (r *reader) list(n *yaml.Node) []string { return r.nested(n, nesting) }
+
+func (r *reader) nested(n *yaml.Node, deeper int) []string {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
 	if n.Kind != yaml.SequenceNode {
 		return []string{r.text(n)}
 	}
+	if deeper == 0 {
+		r.fail(n, "lists are nested more than %d deep", nesting)
+		return nil
+	}
 	var out []string
 	for _, e := range n.Content {
-		out = append(out, r.list(e)...)
+		out = append(out, r.nested(e, deeper-1)...)
 	}
 	return out
 }
 
 func (r *reader) variables(n *yaml.Node) []Variable {
 	var out []Variable
-	r.pairs(n, func(key, value *yaml.Node) { out = append(out, Variable{key.Value, r.text(value)}) })
+	r.pairs(n, func(key, value *yaml.Node) {
+		if value.Kind == yaml.MappingNode {
+			r.fail(key, "variable %q: the demo knows variables with a single value only", key.Value)
+			return
+		}
+		out = append(out, Variable{key.Value, r.text(value)})
+	})
 	return out
 }
 

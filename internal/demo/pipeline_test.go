@@ -79,6 +79,9 @@ func TestLoadRefusesByName(t *testing.T) {
 		{"empty", "", "there are no jobs in it"},
 		{"no job", "stages: [a]\n", "there are no jobs in it"},
 		{"no YAML", "a: [", "yaml"},
+		{"a job twice", "a: {script: x}\nb: {script: x}\na: {script: y}\n", `:3: job "a": given twice, first on line 1`},
+		{"described variable", "variables:\n  A: {value: x, description: y}\na: {script: x}\n", `:2: variable "A": the demo knows`},
+		{"endless list", "a: {script: &x [*x]}", "nested more than 10 deep"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := load(t, tt.text)
@@ -103,6 +106,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add("a: {script: x, timeout: 1h 2m}")
 	f.Add("stages: [a]\na: &x {script: [y]}\nb: *x")
 	f.Add("a: &a [*a]")
+	f.Add("a: {script: &x [*x]}")
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, text string) {
 		path := filepath.Join(dir, "ci.yml")

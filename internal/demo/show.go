@@ -106,7 +106,10 @@ func (d *demo) screen(columns, rows int) string {
 	var out strings.Builder
 	for line := range strings.Lines(b.String()) {
 		line = strings.TrimRight(line, "\n ")
-		out.WriteString(line[:min(len(line), max(columns-1, 1))] + "\x1b[K\r\n")
+		if r := []rune(line); len(r) >= columns {
+			line = string(r[:max(columns-1, 1)])
+		}
+		out.WriteString(line + "\x1b[K\r\n")
 	}
 	return out.String()
 }

@@ -118,7 +118,7 @@ func TestDemoFails(t *testing.T) {
 // TestDemoStops ends cleanly while jobs run, however it is asked to.
 func TestDemoStops(t *testing.T) {
 	t.Parallel()
-	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
 		w := bareWorld(t)
 		p := startDemo(w)
 		p.waitMetrics("a running job", func(m families) bool { return m.sum("gitlab_runner_jobs", "state", "running") > 0 })
@@ -133,5 +133,33 @@ func TestDemoStops(t *testing.T) {
 			t.Errorf("%v: it draws although its output is no terminal", s)
 		}
 		w.finish()
+	}
+}
+
+// TestDemoWithoutReaders ends cleanly when nobody reads what it prints.
+func TestDemoWithoutReaders(t *testing.T) {
+	t.Parallel()
+	w := bareWorld(t)
+	p := w.program("/bin/sh", nil, "-c", binary+" demo --listen-address 127.0.0.1:0 | head -n 2")
+	if code := p.exit(); code != 0 {
+		t.Errorf("exit code %d, want that of head\n%s", code, p.log)
+	}
+	has(t, p.log.String(), "nobody reads its output")
+	if left := leftovers(w); len(left) > 0 {
+		t.Errorf("it left %v", left)
+	}
+	w.finish()
+}
+
+func TestDemoUsage(t *testing.T) {
+	t.Parallel()
+	w := bareWorld(t)
+	t.Cleanup(w.finish)
+	for _, args := range [][]string{{"--listen-address", ""}, {"--concurrent", "0"}, {"--concurrent", "-1"}} {
+		p := w.command(nil, append([]string{"demo"}, args...)...)
+		if code := p.exit(); code != 2 {
+			t.Errorf("%q: exit code %d, want 2\n%s", args, code, p.log)
+		}
+		has(t, p.log.String(), args[0])
 	}
 }

@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -333,5 +334,28 @@ func TestBadStart(t *testing.T) {
 			t.Errorf("%s: exit code %d, want %d\n%s", tt.name, code, tt.code, p.log)
 		}
 		has(t, p.log.String(), tt.says...)
+	}
+}
+
+// TestLogWithoutReaders goes on when nobody reads its log any more.
+func TestLogWithoutReaders(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fakegitlab.Options{})
+	w.write(w.config(""))
+	p := w.program("/bin/sh", nil, "-c", "exec 3>&1; "+binary+" run --config "+w.path+" 2>&1 >/dev/null | { head -n 2; exec >&-; echo gone >&3; }; echo ended")
+	p.waitLog(regexp.MustCompile("gone"))
+	for range 3 {
+		// A reader of a pipe that closes has to be a job's own matter still.
+		if s := w.run(fakegitlab.Job{Script: []string{"yes | head -n 1", "echo done"}}); s.Status != fakegitlab.Success || !printed("done")(s) {
+			t.Fatalf("the job is %s\n%s", s.Status, s.Trace)
+		}
+	}
+	for pid := range w.jobProcesses() {
+		if exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); exe == binary {
+			_ = syscall.Kill(pid, syscall.SIGTERM)
+		}
+	}
+	if code := p.exit(); code != 0 {
+		t.Errorf("exit code %d", code)
 	}
 }
