@@ -95,9 +95,8 @@ func New(o Options) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.systemID, err = config.SystemID(c.Dir()); err != nil {
-		return nil, err
-	}
+	var idErr error
+	a.systemID, idErr = config.SystemID(c.Dir())
 	if a.o.CertDir == "" {
 		a.o.CertDir = config.DefaultCertDir()
 	}
@@ -110,6 +109,10 @@ func New(o Options) (*App, error) {
 		return nil, err
 	}
 	a.log = slog.New(handler)
+	if idErr != nil {
+		a.log.Warn("The system id could not be kept: unless it comes from the machine id, GitLab will take this for another machine after a restart",
+			"system_id", a.systemID, "error", idErr)
+	}
 	a.bus = event.NewBus(a.board, a.metrics, logs.New(a.log))
 	a.admin = admin.New(admin.Options{
 		Gatherer: a.metrics.Gatherer(), Registry: a.metrics.Registry(), Board: a.board, Bus: a.bus, Log: a.log,

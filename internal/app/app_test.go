@@ -220,3 +220,27 @@ func TestReloadChangesTheLog(t *testing.T) {
 	st.wait("an entry of the second as JSON", func() bool { return strings.Contains(st.log.String(), `"msg":"Configuration loaded"`) })
 	st.wait("debugging", func() bool { return strings.Contains(st.log.String(), `"level":"debug"`) })
 }
+
+func TestSystemIDThatCannotBeKept(t *testing.T) {
+	s := server(t, fakegitlab.Options{})
+	state := filepath.Join(t.TempDir(), "state")
+	st := start(t, s, s.AddRunner(fakegitlab.RunnerConfig{}).Token, "", func(o *app.Options) {
+		text, err := os.ReadFile(o.ConfigPath)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// No file can be there: not even root writes into a directory of that name.
+		if err := os.Mkdir(filepath.Join(filepath.Dir(o.ConfigPath), ".runner_system_id"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(o.ConfigPath, append(fmt.Appendf(nil, "state_dir = %q\n", state), text...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if got := st.job(fakegitlab.Job{Script: []string{"echo hello"}}); got.Status != fakegitlab.Success {
+		t.Errorf("a job: %+v", got)
+	}
+	if !strings.Contains(st.log.String(), "The system id could not be kept") {
+		t.Error("nothing in the log says so")
+	}
+}

@@ -25,8 +25,8 @@ type Options struct {
 	// BuildsDir and CacheDir are the roots of all jobs' directories; "":
 	// "builds" and "cache" below Dir.
 	BuildsDir, CacheDir string
-	// Shell is the default: "bash", "sh", "pwsh" or "powershell"; "": bash,
-	// or pwsh on Windows.
+	// Shell is the default: "bash", "sh", "pwsh" or "powershell"; "": bash, sh
+	// where there is no bash, or pwsh on Windows.
 	Shell string
 	// User runs the jobs, through su; "": the runner's own user. Linux only.
 	User string
@@ -74,10 +74,7 @@ func New(o Options) (*Driver, error) {
 		o.Dir = dir
 	}
 	if o.Shell == "" {
-		o.Shell = "bash"
-		if runtime.GOOS == "windows" {
-			o.Shell = "pwsh"
-		}
+		o.Shell = defaultShell()
 	}
 	if o.BuildsDir == "" {
 		o.BuildsDir = "builds"
@@ -107,6 +104,19 @@ func New(o Options) (*Driver, error) {
 	d.hostname, _ = os.Hostname()
 	d.cgroups = findCgroups(o.CgroupRoot, o.Log)
 	return d, nil
+}
+
+// defaultShell is bash. Small systems have only sh.
+func defaultShell() string {
+	if runtime.GOOS == "windows" {
+		return "pwsh"
+	}
+	if _, err := exec.LookPath("bash"); err != nil {
+		if _, err := exec.LookPath("sh"); err == nil {
+			return "sh"
+		}
+	}
+	return "bash"
 }
 
 // under makes path absolute, from dir.

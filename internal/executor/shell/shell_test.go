@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -86,4 +87,33 @@ func TestConformanceSh(t *testing.T) { conform(t, "sh", shell.Options{}) }
 
 func TestConformanceWithoutCgroups(t *testing.T) {
 	conform(t, "bash", shell.Options{CgroupRoot: shell.NoCgroup})
+}
+
+func TestDefaultShell(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("it is pwsh on Windows")
+	}
+	for _, tt := range []struct {
+		programs []string
+		want     string
+	}{
+		{[]string{"sh", "bash"}, "bash"},
+		{[]string{"sh"}, "sh"},
+		{nil, "bash"}, // whose absence the job tells
+	} {
+		dir := t.TempDir()
+		for _, name := range tt.programs {
+			if err := os.WriteFile(filepath.Join(dir, name), nil, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		t.Setenv("PATH", dir)
+		d, err := shell.New(shell.Options{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := d.Traits().Shell; got != tt.want {
+			t.Errorf("with %q: got %s, want %s", tt.programs, got, tt.want)
+		}
+	}
 }
