@@ -11,7 +11,7 @@
 // together and written after 10 ms or 32 KiB. (To write a few lines costs less
 // than to wake up later for them.) This and what a Stream has to hold back (the begin of what
 // may be a secret, of a character, and with timestamps a line that has not
-// ended, at most 8 KiB) is what a kill -9 of the process can lose.
+// ended, for a second and at most 8 KiB) is what a kill -9 of the process can lose.
 //
 // An Uploader sends a Log while the job runs, hears what the coordinator wants
 // (Run), and delivers the job's final state (Finish). It keeps nothing in

@@ -243,6 +243,47 @@ func TestTimestampOfFirstByte(t *testing.T) {
 	}
 }
 
+// A line without an end is in the file after a second, so that a crash does
+// not lose it; what ends it continues the entry.
+func TestTimestampsOfALineWithoutEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, path := create(t, joblog.Options{Timestamps: true})
+		s := l.Stream(1, false)
+		texts := func() string {
+			var b strings.Builder
+			for line := range strings.Lines(read(t, path)) {
+				b.WriteString(line[28:])
+			}
+			return b.String()
+		}
+		for _, step := range []struct {
+			text string
+			wait time.Duration
+			want string
+		}{
+			{"quick\nPassword", 999 * time.Millisecond, "01O quick\n"},
+			{": ", 2 * time.Millisecond, "01O quick\n01O Password: \n"},
+			{"", time.Hour, "01O quick\n01O Password: \n"},
+			{"***", 500 * time.Millisecond, "01O quick\n01O Password: \n"},
+			{"\nnext", 600 * time.Millisecond, "01O quick\n01O Password: \n01O+***\n"},
+			{"", 500 * time.Millisecond, "01O quick\n01O Password: \n01O+***\n01O next\n"},
+			{"\n", 0, "01O quick\n01O Password: \n01O+***\n01O next\n01O+\n"},
+		} {
+			write(t, s, step.text)
+			time.Sleep(step.wait)
+			synctest.Wait()
+			if got := texts(); got != step.want {
+				t.Fatalf("after %q and %v: got %q, want %q", step.text, step.wait, got, step.want)
+			}
+		}
+		write(t, s, "last")
+		if got, want := join(t, check(t, l, path))["01O"], "quick\nPassword: ***\nnext\nlast\n"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		time.Sleep(time.Hour) // a timer that is left does nothing
+	})
+}
+
 var stamp = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z [0-9a-f]{2}[OE][ +]`)
 
 // join undoes timestamps, as a consumer does, per stream.

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/glassrunner/glassrunner/internal/redact"
@@ -17,6 +18,7 @@ const (
 	stampLayout = "2006-01-02T15:04:05.000000Z"
 	headerSize  = len(stampLayout) + 5 // " 00O " or " 00O+"
 	maxEntry    = 8 << 10              // bytes of text in one entry
+	maxOpen     = time.Second          // that a line without an end is kept back
 )
 
 // piece is how much of a write is handled at once, in bytes.
@@ -41,8 +43,11 @@ type Stream struct {
 	stamp  []byte // header of an entry that begins now, reused
 	header []byte // of the entry that line begins
 	line   []byte // text of an entry that has not ended
-	more   bool   // the next entry continues a line
-	out    []byte // entries of this write, reused
+	begun  time.Time
+	more   bool        // the next entry continues a line
+	out    []byte      // entries of this write, reused
+	timer  *time.Timer // for a line that does not end; nil before the first
+	armed  bool
 }
 
 // Stream returns the open stream of that id and kind, a new one when there is
@@ -95,7 +100,40 @@ func (s *Stream) Write(p []byte) (int, error) {
 			return 0, s.err
 		}
 	}
+	s.watch()
 	return len(p), nil
+}
+
+// watch has a line that stays without an end put into the log: readers see a
+// prompt or a row of dots, and a crash does not lose it. The next entry
+// continues it.
+func (s *Stream) watch() {
+	if len(s.line) == 0 || s.armed {
+		return
+	}
+	s.armed = true
+	wait := max(0, maxOpen-time.Since(s.begun))
+	if s.timer == nil {
+		s.timer = time.AfterFunc(wait, s.overdue)
+	} else {
+		s.timer.Reset(wait)
+	}
+}
+
+func (s *Stream) overdue() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.armed = false
+	if s.closed || len(s.line) == 0 || s.l.over.Load() {
+		return
+	}
+	if time.Since(s.begun) < maxOpen { // another line
+		s.watch()
+		return
+	}
+	s.write(nil)
+	s.more = true
+	s.flush()
 }
 
 // Close adds what was held back; with timestamps it ends a line that was begun.
@@ -106,6 +144,9 @@ func (s *Stream) Close() error {
 		return nil
 	}
 	s.closed = true
+	if s.timer != nil {
+		s.timer.Stop()
+	}
 	if !s.l.over.Load() {
 		if s.l.stamps {
 			s.stamp = s.now(s.stamp[:0])
@@ -229,6 +270,7 @@ func (s *Stream) begin(p []byte) {
 	if len(p) > 0 {
 		if len(s.line) == 0 {
 			s.header = append(s.header[:0], s.stamp...)
+			s.begun = time.Now()
 		}
 		s.line = append(s.line, p...)
 	}

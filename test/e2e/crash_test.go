@@ -203,3 +203,19 @@ func TestTwoRunnersOfOneState(t *testing.T) {
 	want(t, w.wait(id), "success")
 	q.scrape().check(t, 0, "glassrunner_recovered_jobs_total")
 }
+
+// TestCrashOfALineWithoutEnd has timestamps, which need a whole line: one
+// that stays without an end is not lost.
+func TestCrashOfALineWithoutEnd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fakegitlab.Options{UpdateInterval: 1})
+	p := w.start(w.config("", entry{Timestamps: true}))
+	id := w.enqueue(fakegitlab.Job{Script: []string{"printf 'Password: '; sleep 600"}})
+	w.until(id, "the prompt", printed("O Password: \n"))
+	w.disturb(id)
+	p.kill()
+	s := w.recovered(id)[0]
+	if n := strings.Count(string(s.Trace), "O Password: "); n != 1 {
+		t.Errorf("the prompt is in the log %d times", n)
+	}
+}
