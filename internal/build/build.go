@@ -121,6 +121,7 @@ type Build struct {
 	conn  Conn
 	entry Entry
 	log   Log
+	masks *redact.Masker
 	scope event.Scope
 
 	flags    map[string]bool
@@ -144,28 +145,28 @@ func Accept(ctx context.Context, o *Options, s *job.Spec, c Conn) (*Build, error
 	ctx = context.WithoutCancel(ctx)
 	scope := event.Scope{Runner: o.Runner, Job: s.ID, Run: o.Bus.NextRun()}
 	ctx = event.WithScope(ctx, scope)
-	o.Bus.Emit(ctx, event.JobReceived{Info: s.Info, RepoURL: repoURL(s)})
-
 	b := &Build{o: o, spec: s, conn: c, scope: scope, url: jobURL(s)}
 	b.flagList, b.notes = o.Flags(s.Variables)
 	b.flags = make(map[string]bool, len(b.flagList))
 	for _, f := range b.flagList {
 		b.flags[f.Name] = f.On
 	}
+	b.masks = b.masker()
+	o.Bus.Emit(ctx, event.JobReceived{Info: b.info(), RepoURL: repoURL(s)})
 	timestamps := b.flags["FF_TIMESTAMPS"]
 	entry, err := o.Journal.Begin(s, o.Runner, timestamps)
 	if err != nil {
 		return nil, b.refuse(ctx, job.SystemFailure, fmt.Errorf("cannot store the job before it runs: %w", err))
 	}
 	b.entry = entry
-	b.log, err = o.OpenLog(entry.LogPath(), b.masker(), timestamps, c)
+	b.log, err = o.OpenLog(entry.LogPath(), b.masks, timestamps, c)
 	if err != nil {
 		return nil, errors.Join(b.refuse(ctx, job.SystemFailure, fmt.Errorf("cannot create the job's log: %w", err)), entry.Done())
 	}
 	b.out = &printer{w: b.log.Stream(0, false), sections: s.Features.TraceSections, now: time.Now}
 	if err := unsupported(s); err != nil {
 		b.out.Error("Job failed (system failure): " + err.Error())
-		err = errors.Join(err, b.final(ctx, job.Outcome{Reason: job.SystemFailure, ExitCode: 3, Err: err}))
+		err = errors.Join(b.hide(err), b.final(ctx, job.Outcome{Reason: job.SystemFailure, ExitCode: 3, Err: err}))
 		o.Bus.Emit(ctx, event.JobRefused{Reason: job.SystemFailure, Err: err})
 		return nil, fmt.Errorf("%w: %w", ErrNotRun, err)
 	}
@@ -195,7 +196,7 @@ func (b *Build) acknowledge(ctx context.Context) (*Build, error) {
 		watched, exceeded = b.o.QueueWatch(time.Now(), b.spec.Info.TimeInQueue, b.spec.Info.ProjectJobsRunningOnInstanceRunners)
 	}
 	b.o.Bus.Emit(ctx, event.JobStarted{
-		Info: b.spec.Info, URL: b.url, Timeout: b.spec.Timeout,
+		Info: b.info(), URL: b.url, Timeout: b.spec.Timeout,
 		HighCardinality: b.flags["FF_EXPORT_HIGH_CARDINALITY_METRICS"],
 		QueueWatched:    watched, QueueTooLong: exceeded,
 	})

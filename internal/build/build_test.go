@@ -596,3 +596,27 @@ func TestSlotsAreTheSmallestFree(t *testing.T) {
 	}
 	freeB()
 }
+
+// What is told of a job reaches process logs and pages: it has no secrets.
+func TestFactsAreMasked(t *testing.T) {
+	b := newBench(t, func(b *bench) {
+		b.spec.Info.Name, b.spec.Info.Stage = "deploy: [s3cr3t-value]", "s3cr3t-value"
+		b.spec.Variables = append(b.spec.Variables,
+			job.Variable{Key: "PASSWORD", Value: "s3cr3t-value", Masked: true},
+			job.Variable{Key: "GIT_CLONE_PATH", Value: "/elsewhere/$PASSWORD"})
+		b.options.CustomDirs = new(bool)
+		*b.options.CustomDirs = true
+	})
+	o := b.run(t.Context())
+	if o.Reason != job.ConfigurationError || !strings.Contains(o.Err.Error(), `GIT_CLONE_PATH="/elsewhere/[MASKED]"`) {
+		t.Errorf("the outcome is %s, %v", o.Reason, o.Err)
+	}
+	if got, want := fact[event.JobStarted](b).Info.Name, "deploy: [[MASKED]]"; got != want {
+		t.Errorf("name: got %q, want %q", got, want)
+	}
+	for _, f := range b.facts {
+		if text := fmt.Sprintf("%+v", f); strings.Contains(text, "s3cr3t-value") {
+			t.Errorf("a secret is in %T: %s", f, text)
+		}
+	}
+}

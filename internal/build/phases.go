@@ -40,7 +40,7 @@ func (r *run) scripts(ctx, prepare context.Context) error {
 	aerr := r.phase(ctx, archive, executor.Helper)
 	uerr := r.phase(ctx, upload, executor.Helper)
 	if cerr := r.phase(ctx, job.Cleanup, executor.Helper); cerr != nil {
-		r.o.Bus.Emit(ctx, event.Degraded{What: "job_cleanup", Err: cerr})
+		r.o.Bus.Emit(ctx, event.Degraded{What: "job_cleanup", Err: r.hide(cerr)})
 	}
 	return firstOf(err, aerr, uerr, ctxErr(ctx))
 }
@@ -206,7 +206,7 @@ func (r *run) phase(ctx context.Context, p job.Phase, in executor.Target) error 
 	if s.Skip {
 		return nil
 	}
-	return r.o.Bus.Phase(ctx, p, func(ctx context.Context) error {
+	return r.phaseOf(ctx, p, func(ctx context.Context) error {
 		r.out.Begin(p)
 		defer r.out.End(p)
 		r.out.Head(heading(p))

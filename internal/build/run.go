@@ -92,9 +92,9 @@ func guard(f func() error) (err error) {
 func (r *run) guarded(ctx context.Context) error {
 	err := guard(func() error { return r.job(ctx) })
 	if p, ok := errors.AsType[*panicked](err); ok {
-		r.o.Bus.Emit(ctx, event.Degraded{What: "job_panic", Err: fmt.Errorf("%w\n%s", p, p.stack)})
+		r.o.Bus.Emit(ctx, event.Degraded{What: "job_panic", Err: r.hide(fmt.Errorf("%w\n%s", p, p.stack))})
 	}
-	return err
+	return r.hide(err)
 }
 
 // verdict is the last line of the log.
@@ -194,7 +194,7 @@ func (r *run) header() {
 
 // prepare opens the job's place, in up to three tries.
 func (r *run) prepare(ctx context.Context, slot, projectSlot int) error {
-	return r.o.Bus.Phase(ctx, job.PrepareExecutor, func(ctx context.Context) error {
+	return r.phaseOf(ctx, job.PrepareExecutor, func(ctx context.Context) error {
 		r.out.Begin(job.PrepareExecutor)
 		defer r.out.End(job.PrepareExecutor)
 		r.out.Head(fmt.Sprintf("Preparing the %q executor", r.o.Driver.Traits().Name))
@@ -256,7 +256,7 @@ func (r *run) close(ctx context.Context) {
 	r.o.Bus.Emit(ctx, event.ExecutorStage{Stage: "finish"})
 	r.o.Bus.Emit(ctx, event.ExecutorStage{Stage: "cleanup"})
 	if err := r.env.Close(ctx); err != nil {
-		r.o.Bus.Emit(ctx, event.Degraded{What: "environment_cleanup", Err: err})
+		r.o.Bus.Emit(ctx, event.Degraded{What: "environment_cleanup", Err: r.hide(err)})
 	}
 }
 

@@ -52,7 +52,7 @@ func (r *run) cacheLinks(ctx context.Context, j *script.Job, p job.Phase) map[sc
 	for _, o := range objects {
 		l, err := r.o.Caches.Link(ctx, o, r.spec.Timeout)
 		if err != nil {
-			r.o.Bus.Emit(ctx, event.Degraded{What: "cache_address", Err: err})
+			r.o.Bus.Emit(ctx, event.Degraded{What: "cache_address", Err: r.hide(err)})
 			r.out.Warn(fmt.Sprintf("The cache's storage cannot be used, the cache stays on this machine: no address for %q", o.Key))
 			break
 		}
