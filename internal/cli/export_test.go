@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,13 +16,13 @@ func Root(w World, args ...string) *cobra.Command {
 	return (&command{World: w, args: args, fromEnv: map[string]bool{}}).root()
 }
 
-// Actions gives tests what signals make run do, one after another.
-func Actions(signals ...os.Signal) []string {
-	names := map[action]string{actReload: "reload", actDrain: "drain", actAbort: "abort", actExit: "exit"}
+// Actions gives tests what signals make run do that come with gap between them.
+func Actions(gap time.Duration, signals ...os.Signal) []string {
+	names := map[action]string{actReload: "reload", actDrain: "drain", actAbort: "abort", actExit: "exit", actNothing: "nothing"}
 	var h handling
 	var out []string
-	for _, s := range signals {
-		out = append(out, names[h.next(s)])
+	for i, s := range signals {
+		out = append(out, names[h.next(s, time.Unix(1, 0).Add(time.Duration(i)*gap))])
 	}
 	return out
 }

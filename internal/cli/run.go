@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
@@ -87,7 +88,7 @@ func (c *command) serve(ctx context.Context, o app.Options, service string) erro
 			}
 			return err
 		case s := <-signals:
-			switch h.next(s) {
+			switch h.next(s, time.Now()) {
 			case actReload:
 				// A failure is logged by the app, which goes on as it was.
 				_ = a.Reload(ctx)
@@ -116,16 +117,33 @@ const (
 	actDrain         // take no more jobs, let those that run end
 	actAbort         // interrupt those that run
 	actExit          // at once
+	actNothing
 )
 
+// bounce is the time within which the same signal again is the same wish: no
+// person is that quick, but timeout(1) and some supervisors send it to the
+// process and to its group.
+const bounce = 100 * time.Millisecond
+
 // handling knows which signals came before.
-type handling struct{ draining, aborting bool }
+type handling struct {
+	draining, aborting bool
+	last               os.Signal
+	at                 time.Time
+}
 
 // next returns what a signal asks for.
-func (h *handling) next(s os.Signal) action {
-	switch {
-	case isReload(s):
+func (h *handling) next(s os.Signal, now time.Time) action {
+	if isReload(s) {
 		return actReload
+	}
+	again := s == h.last && now.Sub(h.at) < bounce
+	if !again {
+		h.last, h.at = s, now
+	}
+	switch {
+	case again:
+		return actNothing
 	case h.aborting && isGraceful(s, true):
 		return actDrain // which changes nothing any more
 	case h.aborting:

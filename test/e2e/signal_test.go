@@ -142,13 +142,33 @@ func TestSecondSignal(t *testing.T) {
 	if err := w.server.Disturb(id); err != nil {
 		t.Fatal(err)
 	}
-	p.signal(syscall.SIGTERM)
-	if code := p.exitWithin(10 * time.Second); code == 0 {
+	// At once it would be the first one again.
+	w.eventually("the end", func() bool {
+		_ = p.cmd.Process.Signal(syscall.SIGTERM)
+		return !p.running()
+	})
+	if code := p.exit(); code == 0 {
 		t.Error("exit code 0 although a job was not reported")
 	}
 	w.restart()
 	want(t, w.wait(id), "failed runner_system_failure")
 	w.eventually("the end of the job's processes", func() bool { return len(w.jobProcesses()) == 0 })
+}
+
+// TestSignalTwiceAtOnce is what timeout(1) and some supervisors do: the jobs
+// are reported all the same.
+func TestSignalTwiceAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fakegitlab.Options{})
+	p := w.start(w.config(""))
+	id := w.enqueue(fakegitlab.Job{Script: []string{"echo begun; sleep 600"}})
+	w.until(id, "its script", printed("\nbegun\n"))
+	p.signal(syscall.SIGTERM)
+	p.signal(syscall.SIGTERM)
+	if code := p.exit(); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+	want(t, w.wait(id), "failed runner_interrupted")
 }
 
 // TestShutdownTimeout has a job that cannot be reported in time.
