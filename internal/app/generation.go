@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/glassrunner/glassrunner/internal/build"
@@ -38,7 +37,6 @@ type entry struct {
 	driver executor.Driver
 	build  *build.Options
 	broken error // why it cannot ask for jobs
-	told   atomic.Bool
 }
 
 // clientKey says which entries share a client, and with it the place in the
@@ -232,9 +230,6 @@ func (g *generation) limits() []event.Limits {
 // request asks for a job once and takes it.
 func (e *entry) request(ctx context.Context, ask scheduler.Ask) (scheduler.Task, scheduler.Result) {
 	if e.broken != nil {
-		if !e.told.Swap(true) {
-			e.app.bus.Emit(ctx, event.Degraded{What: "runner_entry", Err: e.broken})
-		}
 		return nil, scheduler.Result{Kind: scheduler.ClientError}
 	}
 	ctx = event.WithRunner(ctx, e.runner)

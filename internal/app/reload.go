@@ -68,7 +68,7 @@ func (a *App) applyLocked(ctx context.Context, c *config.Config, r *config.Repor
 	a.bus.Emit(ctx, loaded)
 	for _, e := range g.entries {
 		if e.broken != nil {
-			a.log.Error("This runner takes no jobs", "runner", e.runner.Short, "name", e.runner.Name, "error", e.broken)
+			a.bus.Emit(event.WithRunner(ctx, e.runner), event.Degraded{What: event.RunnerEntry, Err: e.broken})
 		}
 	}
 	a.forget(g)

@@ -257,6 +257,10 @@ type Degraded struct {
 	Err  error
 }
 
+// RunnerEntry is the What of a [[runners]] entry that cannot ask for jobs. It
+// is told once, when the configuration comes into force.
+const RunnerEntry = "runner_entry"
+
 func (ConfigLoaded) fact()        {}
 func (ConfigSaved) fact()         {}
 func (ProcessChanged) fact()      {}

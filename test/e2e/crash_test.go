@@ -219,3 +219,42 @@ func TestCrashOfALineWithoutEnd(t *testing.T) {
 		t.Errorf("the prompt is in the log %d times", n)
 	}
 }
+
+// TestCrashInPhases kills the runner in phases other than the script.
+func TestCrashInPhases(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fakegitlab.Options{Concurrent: 9})
+	project(t, w, "acme/app", map[string]string{"a.txt": "here\n"})
+	p := w.start(w.config(""))
+	slow := w.server.AddFault(fakegitlab.Fault{Endpoint: fakegitlab.Git, Delay: 2 * time.Minute})
+	ids := []int64{
+		w.enqueue(fakegitlab.Job{Project: "acme/app", Script: []string{"true"}}),
+		w.enqueue(fakegitlab.Job{Script: []string{"true"}, AfterScript: []string{"echo begun; sleep 600"}}),
+		w.enqueue(fakegitlab.Job{Script: []string{"echo begun; sleep 600"}}),
+	}
+	for _, id := range ids[1:] {
+		w.until(id, "its script", printed("\nbegun\n"))
+	}
+	w.eventually("git", func() bool { return w.server.FaultHits(slow) > 0 })
+	if err := w.server.Cancel(ids[2]); err != nil {
+		t.Fatal(err)
+	}
+	w.until(ids[2], "the canceling state", func(s fakegitlab.Snapshot) bool { return s.Status == fakegitlab.Canceling })
+	w.disturb(ids...)
+	p.kill()
+	w.server.RemoveFault(slow)
+	began := time.Now()
+	w.restart()
+	want(t, w.wait(ids[0]), "failed runner_system_failure")
+	want(t, w.wait(ids[1]), "failed runner_system_failure")
+	if s := w.wait(ids[2]); s.Status != fakegitlab.Canceled || !s.ByRunner {
+		t.Errorf("the canceled job is %s, by the runner: %v", s.Status, s.ByRunner)
+	}
+	w.eventually("the end of the jobs' processes", func() bool { return len(w.jobProcesses()) == 0 })
+	w.eventually("an empty state directory", func() bool { return len(w.stateLeft()) == 0 })
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %v to settle everything, want 10 s at most", took)
+	}
+	// What git left behind does not stop the next job.
+	want(t, w.run(fakegitlab.Job{Project: "acme/app", Script: []string{"cat a.txt"}}), "success")
+}

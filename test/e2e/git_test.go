@@ -183,6 +183,27 @@ func TestGitSubmodules(t *testing.T) {
 	}
 }
 
+// TestGitOddRefs checks out branches whose names mean something to shells and
+// to git's command line.
+func TestGitOddRefs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fakegitlab.Options{})
+	w.start(w.config(""))
+	repo := project(t, w, "acme/app", map[string]string{"a.txt": "here\n"})
+	for _, ref := range []string{"we$ird`id`'\"&|;\u00fc#(x)", "$(touch${IFS}pwned)", "-x", "HEAD", "@"} {
+		commit(t, w, repo, fakegitlab.Commit{Branch: ref, Files: map[string]string{"b.txt": "of " + ref}})
+		for _, clone := range []bool{false, true} {
+			s := w.run(fakegitlab.Job{
+				Project: "acme/app", Ref: ref, Clone: clone, Script: []string{`cat b.txt; echo; echo "ref $REF"; ls`},
+				Variables: []fakegitlab.Variable{{Key: "REF", Value: ref, Raw: true}},
+			})
+			want(t, s, "success")
+			has(t, text(s.Trace), "(ref is "+ref+")", "\nof "+ref+"\nref "+ref+"\n")
+			hasNot(t, text(s.Trace), "\npwned\n", "uid=")
+		}
+	}
+}
+
 // TestGitLFS needs git-lfs.
 func TestGitLFS(t *testing.T) {
 	t.Parallel()

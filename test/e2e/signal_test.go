@@ -329,6 +329,9 @@ func TestBrokenEntry(t *testing.T) {
 	m := p.waitValue(0, "glassrunner_runner_healthy", "runner_name", "broken")
 	m.check(t, 1, "glassrunner_runner_healthy", "runner_name", "fine")
 	has(t, p.log.String(), "abacus", "takes no jobs")
+	if n := strings.Count(p.log.String(), "is not in this build"); n != 1 {
+		t.Errorf("the log says %d times why", n)
+	}
 }
 
 // TestBadStart does not run what cannot work, and says why.

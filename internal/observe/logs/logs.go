@@ -121,6 +121,10 @@ func (o *Observer) Observe(e event.Event) {
 	case event.Recovered:
 		o.recovered(e, f)
 	case event.Degraded:
+		if f.What == event.RunnerEntry {
+			o.say(e, slog.LevelError, "This runner takes no jobs", errField(f.Err))
+			return
+		}
 		o.say(e, slog.LevelWarn, "Something went wrong that costs no job its result", slog.String("what", f.What), errField(f.Err))
 	default:
 		o.observeJob(e)
