@@ -46,6 +46,7 @@ func retryWait(h http.Header, now time.Time, n int) (wait time.Duration, cut boo
 // asked returns the wait that the server's headers ask for, 0 or less when
 // they ask for none that can be understood.
 func asked(h http.Header, now time.Time) time.Duration {
+	now = clockOf(h, now)
 	if t, err := http.ParseTime(h.Get("RateLimit-ResetTime")); err == nil {
 		if d := t.Sub(now); d > 0 {
 			return d
@@ -66,6 +67,16 @@ func asked(h http.Header, now time.Time) time.Duration {
 		return t.Sub(now)
 	}
 	return 0
+}
+
+// clockOf is the time on the clock that a server's dates are of. Where the two
+// clocks are far apart, a date minus the time here is no wait.
+func clockOf(h http.Header, now time.Time) time.Time {
+	const apart = 5 * time.Second // beyond the second that Date is cut to, and the way here
+	if date, err := http.ParseTime(h.Get("Date")); err == nil && now.Sub(date).Abs() > apart {
+		return date
+	}
+	return now
 }
 
 // pause waits d or until ctx ends, and returns ctx's error then.

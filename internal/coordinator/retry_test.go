@@ -35,6 +35,9 @@ func TestRetryWait(t *testing.T) {
 		{name: "at the cap", n: 1, h: headers{"Retry-After": "900"}, low: 15 * time.Minute, high: 15 * time.Minute},
 		{name: "above", n: 1, h: headers{"Retry-After": "901"}, low: 15 * time.Minute, high: 15 * time.Minute, cut: true},
 		{name: "overflow", n: 1, h: headers{"Retry-After": "9223372036854775807"}, low: 15 * time.Minute, high: 15 * time.Minute, cut: true},
+		{name: "the server's clock is ahead", n: 1, h: headers{"Date": "Sun, 01 Mar 2026 14:00:00 GMT", "RateLimit-ResetTime": "Sun, 01 Mar 2026 14:00:42 GMT"}, low: 42 * time.Second, high: 42 * time.Second},
+		{name: "the server's clock is behind", n: 1, h: headers{"Date": "Sun, 01 Mar 2026 09:00:00 GMT", "Retry-After": "Sun, 01 Mar 2026 09:00:07 GMT"}, low: 7 * time.Second, high: 7 * time.Second},
+		{name: "the same clock", n: 1, h: headers{"Date": "Sun, 01 Mar 2026 11:59:58 GMT", "RateLimit-ResetTime": "Sun, 01 Mar 2026 12:00:42 GMT"}, low: 42 * time.Second, high: 42 * time.Second},
 		{name: "next year", n: 1, h: headers{"RateLimit-ResetTime": "Mon, 01 Mar 2027 12:00:42 GMT"}, low: 15 * time.Minute, high: 15 * time.Minute, cut: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
