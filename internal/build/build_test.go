@@ -620,3 +620,65 @@ func TestFactsAreMasked(t *testing.T) {
 		}
 	}
 }
+
+// Each phase before the script has a setting for how often it is tried.
+func TestAttempts(t *testing.T) {
+	for _, tt := range []struct {
+		phase   job.Phase
+		setting string
+		waits   time.Duration // of three tries
+		flags   []build.Flag
+		between []job.Phase
+	}{
+		{job.GetSources, "GET_SOURCES_ATTEMPTS", 3 * time.Second, nil, []job.Phase{job.ClearWorktree}},
+		{job.RestoreCache, "RESTORE_CACHE_ATTEMPTS", 3 * time.Second, nil, nil},
+		{job.DownloadArtifacts, "ARTIFACT_DOWNLOAD_ATTEMPTS", 3 * time.Second, nil, nil},
+		{job.DownloadArtifacts, "ARTIFACT_DOWNLOAD_ATTEMPTS", 15 * time.Second, []build.Flag{{Name: "FF_USE_EXPONENTIAL_BACKOFF_STAGE_RETRY", On: true}}, nil},
+	} {
+		for _, tries := range []int{3, 2} { // one is enough, one too few
+			synctest.Test(t, func(t *testing.T) {
+				failures := 2
+				b := newBench(t, func(b *bench) {
+					b.place.traits.HelperCommand = "/helper"
+					b.spec.Variables = job.Variables{{Key: tt.setting, Value: fmt.Sprint(tries)}}
+					b.spec.Caches = []job.Cache{{Key: "k", Paths: []string{"x"}}}
+					b.spec.Dependencies = []job.Dependency{{ID: 1, Name: "before", Token: "t", Filename: "a.zip"}}
+					b.options.Flags = func(job.Variables) ([]build.Flag, []string) { return tt.flags, nil }
+					b.place.run = func(_ context.Context, c executor.Command) error {
+						if c.Phase == tt.phase && failures > 0 {
+							failures--
+							return &executor.ExitError{Code: 5}
+						}
+						return nil
+					}
+				})
+				began := time.Now()
+				o := b.run(t.Context())
+				count := map[job.Phase]int{}
+				for _, p := range b.place.phases {
+					count[p]++
+				}
+				if count[tt.phase] != tries {
+					t.Errorf("%s: %d tries, want %d", tt.phase, count[tt.phase], tries)
+				}
+				for _, p := range tt.between {
+					if count[p] != 1 { // before the second try only
+						t.Errorf("%s: %s ran %d times", tt.phase, p, count[p])
+					}
+				}
+				if tries < 3 {
+					if o.Reason != job.ScriptFailure || o.ExitCode != 5 || count["step_script"] != 0 {
+						t.Errorf("%s: too few tries: %+v, the script ran %d times", tt.phase, o, count["step_script"])
+					}
+					return
+				}
+				if took := time.Since(began); !o.OK() || took != tt.waits {
+					t.Errorf("%s: %+v after %v, want success after %v", tt.phase, o, took, tt.waits)
+				}
+				if n := strings.Count(b.log.plain(), "WARNING: Retrying...\n"); n != 2 {
+					t.Errorf("%s: the log says %d times that it tries again", tt.phase, n)
+				}
+			})
+		}
+	}
+}

@@ -3,9 +3,11 @@
 package e2e_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -282,6 +284,54 @@ func TestRunnerScripts(t *testing.T) {
 	want(t, s, "failed script_failure 2")
 	has(t, text(s.Trace), "before-build", "\nafter\n")
 	hasNot(t, text(s.Trace), "\nafter-build\n", "before-sources")
+}
+
+// TestRunnerVariables compares the variables that the runner sets itself.
+func TestRunnerVariables(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fakegitlab.Options{})
+	p := w.start(w.config("", entry{Extra: "  environment = [\"CI_PROJECT_DIR=/of/the/entry\", \"FROM_ENTRY=entry\", \"BOTH=entry\"]\n"}))
+	names := []string{
+		"CI_RUNNER_SHORT_TOKEN", "CI_BUILDS_DIR", "CI_PROJECT_DIR", "RUNNER_TEMP_PROJECT_DIR", "CI_CONCURRENT_ID", "CI_CONCURRENT_PROJECT_ID",
+		"CI_SERVER", "CI_JOB_STATUS", "CI_JOB_TIMEOUT", "CI_SHARED_ENVIRONMENT", "CI_DISPOSABLE_ENVIRONMENT", "CI_RUNNER_VERSION",
+		"CI_RUNNER_REVISION", "CI_RUNNER_EXECUTABLE_ARCH", "CI_JOB_IMAGE", "FF_TIMESTAMPS", "FROM_ENTRY", "BOTH", "GITLAB_ENV",
+	}
+	var script []string
+	for _, n := range names {
+		script = append(script, `printf '%s=%s\n' `+n+` "${`+n+`-unset}"`)
+	}
+	builds := filepath.Join(w.dir, "builds")
+	short := regexp.MustCompile(`^(glrt-(t[123]_)?)?`).ReplaceAllString(w.runner.Token, "")[:9]
+	dir := func(n int) string { return filepath.Join(builds, short, fmt.Sprint(n), "acme/web") }
+	// Another job of the project has the first place.
+	hold := w.enqueue(fakegitlab.Job{Script: []string{"echo begun; until [ -e $CI_BUILDS_DIR/go ]; do sleep 0.1; done"}})
+	w.until(hold, "its script", printed("\nbegun\n"))
+	s := w.run(fakegitlab.Job{
+		Timeout: 77 * time.Second, Script: []string{strings.Join(script, "\n")},
+		Image: &fakegitlab.Image{Name: "alpine:$TAG"}, Variables: public("GIT_STRATEGY", "none", "TAG", "3", "BOTH", "job", "CI_RUNNER_VERSION", "job"),
+	})
+	touch(t, filepath.Join(builds, "go"))
+	want(t, s, "success")
+	m := p.scrape()["gitlab_runner_version_info"]
+	label := func(name string) string {
+		for _, l := range m.GetMetric()[0].GetLabel() {
+			if l.GetName() == name {
+				return l.GetValue()
+			}
+		}
+		return ""
+	}
+	expected := map[string]string{
+		"CI_RUNNER_SHORT_TOKEN": short, "CI_BUILDS_DIR": builds, "CI_PROJECT_DIR": dir(1), "RUNNER_TEMP_PROJECT_DIR": dir(1) + ".tmp",
+		"CI_CONCURRENT_ID": "1", "CI_CONCURRENT_PROJECT_ID": "1", "CI_SERVER": "yes", "CI_JOB_STATUS": "running", "CI_JOB_TIMEOUT": "77",
+		"CI_SHARED_ENVIRONMENT": "true", "CI_DISPOSABLE_ENVIRONMENT": "unset", "CI_RUNNER_VERSION": label("version"),
+		"CI_RUNNER_REVISION": label("revision"), "CI_RUNNER_EXECUTABLE_ARCH": runtime.GOOS + "/" + runtime.GOARCH, "CI_JOB_IMAGE": "alpine:3",
+		"FF_TIMESTAMPS": "false", "FROM_ENTRY": "entry", "BOTH": "job", "GITLAB_ENV": dir(1) + ".tmp/gitlab_runner_env",
+	}
+	for _, n := range names {
+		has(t, text(s.Trace), "\n"+n+"="+expected[n]+"\n")
+	}
+	want(t, w.wait(hold), "success")
 }
 
 // TestEnvironment checks that a job has the runner's environment and not its secrets.

@@ -192,6 +192,20 @@ func TestMasking(t *testing.T) {
 	hasNot(t, w.procs[0].log.String(), secret)
 }
 
+// TestMaskingOfTokens prints tokens of GitLab's, with and without the flag
+// that extends the list of their kinds.
+func TestMaskingOfTokens(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fakegitlab.Options{})
+	w.start(w.config(""))
+	script := []string{"for p in glpat- glrt- glcbt- gltok- mine- other-; do echo ${p}AbC_123.x=y end; done"}
+	own := func(p *fakegitlab.Payload) { p.Features.TokenMaskPrefixes = []string{"mine-"} }
+	s := w.run(fakegitlab.Job{Script: script, Edit: own})
+	has(t, text(s.Trace), "\nglpat-[MASKED] end\n", "glrt-[MASKED] end\n", "glcbt-[MASKED] end\n", "gltok-[MASKED] end\n", "mine-[MASKED] end\n", "other-AbC_123.x=y end\n")
+	s = w.run(fakegitlab.Job{Script: script, Edit: own, Variables: public("FF_MASK_ALL_DEFAULT_TOKENS", "false"), Relax: []fakegitlab.Rule{fakegitlab.RuleSecrets}})
+	has(t, text(s.Trace), "\nglpat-[MASKED] end\n", "glrt-AbC_123.x=y end\n", "gltok-AbC_123.x=y end\n", "mine-[MASKED] end\n")
+}
+
 // TestMaskingOfDebugTrace has a debug trace print the values of variables, masked all the same.
 func TestMaskingOfDebugTrace(t *testing.T) {
 	t.Parallel()
