@@ -99,6 +99,7 @@ func (c *command) serve(ctx context.Context, o app.Options, service string) erro
 			case actExit:
 				a.Log().Error("Second signal: exiting at once; the next start reports jobs that have not been", "signal", s.String())
 				return errTold
+			case actNothing:
 			}
 		}
 	}
