@@ -249,10 +249,7 @@ func (e *entry) request(ctx context.Context, ask scheduler.Ask) (scheduler.Task,
 	if bad, ok := errors.AsType[*coordinator.BadJobError](err); ok {
 		e.failBad(ctx, bad)
 	}
-	if ctx.Err() == nil {
-		e.app.bus.Emit(ctx, event.Degraded{What: "job_request", Err: err})
-	}
-	return nil, res
+	return nil, res // event.Called has told why
 }
 
 func (e *entry) accept(ctx context.Context, spec *job.Spec, res scheduler.Result) (scheduler.Task, scheduler.Result) {

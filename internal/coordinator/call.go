@@ -120,7 +120,7 @@ func (c *Client) exchange(ctx context.Context, cl *call, use func(*answer) *Erro
 		retried = ans.retried
 	}
 	if failure != nil {
-		called.Status, called.Class = failure.Status, failure.Class
+		called.Status, called.Class, called.Err = failure.Status, failure.Class, failure
 	}
 	called.Took = time.Since(start)
 	c.opts.Bus.Emit(ctx, called)

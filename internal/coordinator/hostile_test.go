@@ -104,6 +104,9 @@ func TestHostileAnswers(t *testing.T) {
 				t.Errorf("the URL is repeated: %v", err)
 			}
 			got := rec.last(t)
+			if got.Err == nil {
+				t.Error("the event does not say why")
+			}
 			if got.Class != tt.class {
 				t.Errorf("event: %+v, want class %q: %v", got, tt.class, err)
 			}

@@ -108,6 +108,7 @@ type Called struct {
 	Class    ErrorClass
 	Took     time.Duration // attempts and the waits between them
 	Waited   time.Duration // of Took: the waits before retries
+	Err      error         // why the answer is not what was hoped for; nil when it is
 }
 
 // Polled: the coordinator was asked for a job. Result is "job", "none",

@@ -197,6 +197,11 @@ func TestServerThatIsNotThere(t *testing.T) {
 	}
 	m.check(t, 0, "glassrunner_last_successful_poll_timestamp_seconds")
 	m.check(t, 1, "glassrunner_runner_healthy")
+	// It is told once, with the reason, however often it happens.
+	p.waitMetrics("more failed polls", func(m families) bool { return m.sum("glassrunner_polls_total", "result", "failed") >= 4 })
+	if n := strings.Count(p.log.String(), "connection refused"); n != 1 {
+		t.Errorf("the log says %d times that the connection is refused", n)
+	}
 	w.server = fakegitlab.New(fakegitlab.Options{LongPoll: time.Second})
 	w.server.AddRunner(fakegitlab.RunnerConfig{Token: w.runner.Token})
 	if err := w.server.Start(addr); err != nil {

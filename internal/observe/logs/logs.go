@@ -220,11 +220,14 @@ func (o *Observer) polled(e event.Event, f event.Polled) {
 	if !say {
 		return
 	}
-	fields := make([]slog.Attr, 0, 4)
+	fields := make([]slog.Attr, 0, 5)
 	if c, ok := o.last[e.Runner]; ok {
 		fields = append(fields, slog.Int("code", c.Status), slog.Int("attempts", c.Attempts))
 		if c.Class != "" {
 			fields = append(fields, slog.String("class", string(c.Class)))
+		}
+		if c.Err != nil {
+			fields = append(fields, errField(c.Err))
 		}
 	}
 	if unsaid > 0 {

@@ -123,14 +123,14 @@ func TestTroubleIsSaidOnceAMinute(t *testing.T) {
 	b := newBook(t, slog.LevelInfo)
 	poll := event.Scope{Runner: job.Runner{Short: "abcdefghi"}}
 	for range 25 {
-		b.emit(poll, event.Called{Endpoint: "request_job", Status: -1, Class: event.ErrConnect, Attempts: 1}, event.Polled{Result: "failed"})
+		b.emit(poll, event.Called{Endpoint: "request_job", Status: -1, Class: event.ErrConnect, Attempts: 1, Err: errors.New("nobody is there")}, event.Polled{Result: "failed"})
 		b.now = b.now.Add(3 * time.Second)
 	}
 	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
 	if len(lines) != 2 || !strings.Contains(lines[1], "repeated=19") {
 		t.Errorf("got %d lines, want 2:\n%s", len(lines), b.String())
 	}
-	b.has(t, "WARNING: Checking for jobs... failed ", "class=connect", "code=-1", "runner=abcdefghi")
+	b.has(t, "WARNING: Checking for jobs... failed ", "class=connect", "code=-1", `error="nobody is there"`, "runner=abcdefghi")
 	b.emit(poll, event.Called{Endpoint: "request_job", Status: 204}, event.Polled{Result: "none"})
 	b.has(t, "Checking for jobs works again", "failed_for_s=75")
 	b.emit(poll, event.Polled{Result: "forbidden"})
