@@ -158,6 +158,9 @@ Run jobs:                   glassrunner run --listen-address localhost:9252`,
 	root.SetUsageFunc(c.usage)
 	for _, sub := range root.Commands() {
 		sub.Flags().SortFlags = false
+		if sub.HasSubCommands() && !sub.Runnable() {
+			sub.Args, sub.RunE = noSuchCommand, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
 		if sub.Args == nil {
 			sub.Args = noArgs
 		}
@@ -197,6 +200,14 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	}
 	return &usageError{fmt.Errorf("%s takes no arguments, found %q (a switch's value follows an equals sign, as in --locked=false)\nSee '%s --help'",
 		cmd.CommandPath(), args[0], cmd.CommandPath())}
+}
+
+// noSuchCommand refuses what is no command of a group of them.
+func noSuchCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return &usageError{fmt.Errorf("%s has no command %q\nSee '%s --help'", cmd.CommandPath(), args[0], cmd.CommandPath())}
 }
 
 // envKey is the annotation that names a flag's environment variable.

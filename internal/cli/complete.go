@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -97,18 +98,22 @@ func (c *command) completes(root *cobra.Command) error {
 			return err
 		}
 	}
-	for _, cmd := range root.Commands() {
+	return c.completesBelow(root)
+}
+
+func (c *command) completesBelow(parent *cobra.Command) error {
+	for _, cmd := range parent.Commands() {
 		if cmd.ValidArgs == nil && cmd.ValidArgsFunction == nil {
 			cmd.ValidArgsFunction = cobra.NoFileCompletions
 		}
-		var err error
+		var errs []error
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {
 			f.Usage = strings.ReplaceAll(f.Usage, "`", "")
-			if complete := c.flagValues(cmd, f); complete != nil && err == nil {
-				err = cmd.RegisterFlagCompletionFunc(f.Name, complete)
+			if complete := c.flagValues(cmd, f); complete != nil {
+				errs = append(errs, cmd.RegisterFlagCompletionFunc(f.Name, complete))
 			}
 		})
-		if err != nil {
+		if err := errors.Join(append(errs, c.completesBelow(cmd))...); err != nil {
 			return err
 		}
 	}

@@ -71,7 +71,7 @@ func helpCommand() *cobra.Command {
 			case err != nil:
 				return err
 			case len(rest) > 0:
-				return &usageError{fmt.Errorf("%s has no command %q\nSee '%s --help'", about.CommandPath(), rest[0], about.CommandPath())}
+				return noSuchCommand(about, rest)
 			}
 			about.InitDefaultHelpFlag()
 			return about.Help()
@@ -84,7 +84,7 @@ func helpCommand() *cobra.Command {
 func (c *command) usage(cmd *cobra.Command) error {
 	var b strings.Builder
 	b.WriteString("Usage:\n")
-	if cmd.Runnable() {
+	if cmd.Runnable() && !cmd.HasAvailableSubCommands() {
 		fmt.Fprintf(&b, "  %s\n", cmd.UseLine())
 	}
 	if cmd.HasAvailableSubCommands() {
