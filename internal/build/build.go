@@ -37,6 +37,8 @@ type Options struct {
 	Journal  Journal
 	OpenLog  LogOpener
 	Slots    *Slots
+	// Trace begins the trace of a job; nil: there are none.
+	Trace func(*job.Spec) event.Trace
 	// Flags resolves the feature flags for a job's variables. The texts are
 	// warnings about values that could not be read.
 	Flags func(job.Variables) ([]Flag, []string)
@@ -122,6 +124,7 @@ type Build struct {
 	entry Entry
 	log   Log
 	scope event.Scope
+	mask  *redact.Masker
 
 	flags    map[string]bool
 	flagList []Flag
@@ -143,6 +146,9 @@ func Accept(ctx context.Context, o *Options, s *job.Spec, c Conn) (*Build, error
 	// A shutdown that comes now must not lose a job that has been handed out.
 	ctx = context.WithoutCancel(ctx)
 	scope := event.Scope{Runner: o.Runner, Job: s.ID, Run: o.Bus.NextRun()}
+	if o.Trace != nil {
+		scope.Trace = o.Trace(s)
+	}
 	ctx = event.WithScope(ctx, scope)
 	o.Bus.Emit(ctx, event.JobReceived{Info: s.Info, RepoURL: repoURL(s)})
 
@@ -152,13 +158,14 @@ func Accept(ctx context.Context, o *Options, s *job.Spec, c Conn) (*Build, error
 	for _, f := range b.flagList {
 		b.flags[f.Name] = f.On
 	}
+	b.mask = b.masker()
 	timestamps := b.flags["FF_TIMESTAMPS"]
 	entry, err := o.Journal.Begin(s, o.Runner, timestamps)
 	if err != nil {
 		return nil, b.refuse(ctx, job.SystemFailure, fmt.Errorf("cannot store the job before it runs: %w", err))
 	}
 	b.entry = entry
-	b.log, err = o.OpenLog(entry.LogPath(), b.masker(), timestamps, c)
+	b.log, err = o.OpenLog(entry.LogPath(), b.mask, timestamps, c)
 	if err != nil {
 		return nil, errors.Join(b.refuse(ctx, job.SystemFailure, fmt.Errorf("cannot create the job's log: %w", err)), entry.Done())
 	}
@@ -166,7 +173,7 @@ func Accept(ctx context.Context, o *Options, s *job.Spec, c Conn) (*Build, error
 	if err := unsupported(s); err != nil {
 		b.out.Error("Job failed (system failure): " + err.Error())
 		err = errors.Join(err, b.final(ctx, job.Outcome{Reason: job.SystemFailure, ExitCode: 3, Err: err}))
-		o.Bus.Emit(ctx, event.JobRefused{Reason: job.SystemFailure, Err: err})
+		o.Bus.Emit(ctx, event.JobRefused{Reason: job.SystemFailure, Err: b.masked(err)})
 		return nil, fmt.Errorf("%w: %w", ErrNotRun, err)
 	}
 	return b.acknowledge(ctx)
@@ -182,12 +189,12 @@ func (b *Build) acknowledge(ctx context.Context) (*Build, error) {
 	switch {
 	case ack.Result == job.Refused || ack.Result == job.Gone || ack.Directive == job.Abort:
 		err := errors.Join(b.log.Close(), b.entry.Done())
-		b.o.Bus.Emit(ctx, event.JobRefused{Err: err})
+		b.o.Bus.Emit(ctx, event.JobRefused{Err: b.masked(err)})
 		return nil, fmt.Errorf("%w: the coordinator took it back (%s)", ErrNotRun, ack.JobStatus)
 	case ack.Directive == job.Cancel:
 		b.out.Error("Job failed: canceled")
 		err := b.final(ctx, job.Outcome{Reason: job.Canceled, Err: errCanceled})
-		b.o.Bus.Emit(ctx, event.JobRefused{Reason: job.Canceled, Err: err})
+		b.o.Bus.Emit(ctx, event.JobRefused{Reason: job.Canceled, Err: b.masked(err)})
 		return nil, fmt.Errorf("%w: it was canceled before it began", ErrNotRun)
 	}
 	watched, exceeded := false, false
@@ -207,7 +214,7 @@ func (b *Build) refuse(ctx context.Context, r job.Reason, err error) error {
 	actx, cancel := context.WithTimeout(ctx, acceptTimeout)
 	defer cancel()
 	_, uerr := b.conn.Update(actx, job.Update{State: job.WireFailed, Reason: r.Known(b.spec.Features.FailureReasons)})
-	b.o.Bus.Emit(ctx, event.JobRefused{Reason: r, Err: err})
+	b.o.Bus.Emit(ctx, event.JobRefused{Reason: r, Err: b.masked(err)})
 	return fmt.Errorf("%w: %w", ErrNotRun, errors.Join(err, uerr))
 }
 

@@ -95,3 +95,25 @@ func stateOf(o job.Outcome, reached bool) job.State {
 	}
 	return job.Failed
 }
+
+// masked returns err with a text that has none of the job's secrets: what
+// observers are told. The causes can still be asked for.
+func (b *Build) masked(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	clean := b.mask.Text(text)
+	if clean == text {
+		return err
+	}
+	return &maskedError{clean, err}
+}
+
+type maskedError struct {
+	text string
+	err  error
+}
+
+func (m *maskedError) Error() string { return m.text }
+func (m *maskedError) Unwrap() error { return m.err }
