@@ -59,6 +59,7 @@ func (a *App) applyLocked(ctx context.Context, c *config.Config, r *config.Repor
 	}
 	a.current.Store(g)
 	a.bus.Emit(ctx, loaded)
+	a.startTracing(ctx, c)
 	for _, e := range g.entries {
 		if e.broken != nil {
 			a.log.Error("This runner takes no jobs", "runner", e.runner.Short, "name", e.runner.Name, "error", e.broken)
