@@ -54,9 +54,11 @@ var direct = []dependency{
 	{path: "go.opentelemetry.io/otel/sdk", licence: "Apache-2.0", reason: "spans, samplers and their bounded, batched export", only: []string{"internal/observe/traces"}},
 	{path: "go.opentelemetry.io/otel/sdk/metric", licence: "Apache-2.0", reason: "aggregation and periodic export of metrics", only: []string{"internal/observe/traces"}},
 	{path: "go.opentelemetry.io/otel/trace", licence: "Apache-2.0", reason: "the API of spans", only: []string{"internal/observe/traces"}},
+	{path: "go.opentelemetry.io/proto/otlp", licence: "Apache-2.0", reason: "what a receiver of OTLP reads", tests: true},
 	{path: "go.yaml.in/yaml/v3", licence: "MIT", reason: ".gitlab-ci.yml of demo, YAML inputs and artifacts of jobs"},
 	{path: "golang.org/x/sys", licence: "BSD-3-Clause", reason: "system calls: process groups, file locks, Windows"},
 	{path: "golang.org/x/term", licence: "BSD-3-Clause", reason: "is it a terminal, how wide, a password unseen"},
+	{path: "google.golang.org/protobuf", licence: "BSD-3-Clause", reason: "what a receiver of OTLP reads; client_golang's protobuf exposition", tests: true},
 	{path: "google.golang.org/grpc", licence: "Apache-2.0", reason: "TLS of the exporters that use gRPC", only: []string{"internal/observe/traces"}},
 }
 
@@ -97,10 +99,8 @@ var indirect = []dependency{
 	{path: "github.com/grpc-ecosystem/grpc-gateway/v2", licence: "BSD-3-Clause", reason: "OTLP's generated types"},
 	{path: "go.opentelemetry.io/otel/exporters/otlp/otlptrace", licence: "Apache-2.0", reason: "the exporters of spans"},
 	{path: "go.opentelemetry.io/otel/log", licence: "Apache-2.0", reason: "the SDK"},
-	{path: "go.opentelemetry.io/proto/otlp", licence: "Apache-2.0", reason: "OTLP's generated types"},
 	{path: "google.golang.org/genproto/googleapis/api", licence: "Apache-2.0", reason: "OTLP's generated types"},
 	{path: "google.golang.org/genproto/googleapis/rpc", licence: "Apache-2.0", reason: "gRPC"},
-	{path: "google.golang.org/protobuf", licence: "BSD-3-Clause", reason: "client_golang's protobuf exposition; OTLP"},
 }
 
 // licences gives each accepted licence a phrase that its text has.
