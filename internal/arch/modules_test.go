@@ -46,20 +46,16 @@ var direct = []dependency{
 	{path: "github.com/spf13/pflag", licence: "BSD-3-Clause", reason: "cobra's flags", only: []string{"internal/cli", "internal/helper", "cmd/glassrunner-helper"}},
 	{path: "github.com/go-logr/logr", licence: "Apache-2.0", reason: "OpenTelemetry's own log, to keep it from writing to standard error", only: []string{"internal/observe/traces"}},
 	{path: "go.opentelemetry.io/otel", licence: "Apache-2.0", reason: "OpenTelemetry: attributes, status codes, its error handler", only: []string{"internal/observe/traces"}},
-	{path: "go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc", licence: "Apache-2.0", reason: "metrics by OTLP over gRPC", only: []string{"internal/observe/traces"}},
-	{path: "go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp", licence: "Apache-2.0", reason: "metrics by OTLP over HTTP", only: []string{"internal/observe/traces"}},
-	{path: "go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc", licence: "Apache-2.0", reason: "spans by OTLP over gRPC", only: []string{"internal/observe/traces"}},
-	{path: "go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp", licence: "Apache-2.0", reason: "spans by OTLP over HTTP", only: []string{"internal/observe/traces"}},
+	{path: "go.opentelemetry.io/otel/exporters/otlp/otlptrace", licence: "Apache-2.0", reason: "spans of the SDK as messages of OTLP", only: []string{"internal/observe/traces"}},
 	{path: "go.opentelemetry.io/otel/metric", licence: "Apache-2.0", reason: "instruments of the cicd metrics", only: []string{"internal/observe/traces"}},
 	{path: "go.opentelemetry.io/otel/sdk", licence: "Apache-2.0", reason: "spans, samplers and their bounded, batched export", only: []string{"internal/observe/traces"}},
 	{path: "go.opentelemetry.io/otel/sdk/metric", licence: "Apache-2.0", reason: "aggregation and periodic export of metrics", only: []string{"internal/observe/traces"}},
 	{path: "go.opentelemetry.io/otel/trace", licence: "Apache-2.0", reason: "the API of spans", only: []string{"internal/observe/traces"}},
-	{path: "go.opentelemetry.io/proto/otlp", licence: "Apache-2.0", reason: "what a receiver of OTLP reads", tests: true},
+	{path: "go.opentelemetry.io/proto/otlp", licence: "Apache-2.0", reason: "the messages of OTLP", only: []string{"internal/observe/traces"}},
 	{path: "go.yaml.in/yaml/v3", licence: "MIT", reason: ".gitlab-ci.yml of demo, YAML inputs and artifacts of jobs"},
 	{path: "golang.org/x/sys", licence: "BSD-3-Clause", reason: "system calls: process groups, file locks, Windows"},
 	{path: "golang.org/x/term", licence: "BSD-3-Clause", reason: "is it a terminal, how wide, a password unseen"},
-	{path: "google.golang.org/protobuf", licence: "BSD-3-Clause", reason: "what a receiver of OTLP reads; client_golang's protobuf exposition", tests: true},
-	{path: "google.golang.org/grpc", licence: "Apache-2.0", reason: "TLS of the exporters that use gRPC", only: []string{"internal/observe/traces"}},
+	{path: "google.golang.org/protobuf", licence: "BSD-3-Clause", reason: "the encoding of OTLP; client_golang needs it as well", only: []string{"internal/observe/traces"}},
 }
 
 // indirect lists what direct dependencies bring.
@@ -95,12 +91,7 @@ var indirect = []dependency{
 	{path: "github.com/pbnjay/memory", licence: "BSD-3-Clause", reason: "automemlimit"},
 	{path: "github.com/prometheus/procfs", licence: "Apache-2.0", reason: "client_golang's process collector"},
 	{path: "golang.org/x/tools", licence: "BSD-3-Clause", reason: "go-internal's txtar"},
-	{path: "github.com/cenkalti/backoff/v5", licence: "MIT", reason: "the OTLP exporters' retries"},
-	{path: "github.com/grpc-ecosystem/grpc-gateway/v2", licence: "BSD-3-Clause", reason: "OTLP's generated types"},
-	{path: "go.opentelemetry.io/otel/exporters/otlp/otlptrace", licence: "Apache-2.0", reason: "the exporters of spans"},
 	{path: "go.opentelemetry.io/otel/log", licence: "Apache-2.0", reason: "the SDK"},
-	{path: "google.golang.org/genproto/googleapis/api", licence: "Apache-2.0", reason: "OTLP's generated types"},
-	{path: "google.golang.org/genproto/googleapis/rpc", licence: "Apache-2.0", reason: "gRPC"},
 }
 
 // licences gives each accepted licence a phrase that its text has.

@@ -7,7 +7,6 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/glassrunner/glassrunner/internal/event"
@@ -41,11 +40,11 @@ type cicd struct {
 }
 
 func (t *Traces) newCICD(ctx context.Context, s Settings) (*cicd, error) {
-	next, err := s.metricExporter(ctx)
+	at, err := s.target(signalMetrics)
 	if err != nil {
 		return nil, err
 	}
-	exporter := &metricExporter{Exporter: next, trouble: trouble{tell: t.o.Failed}}
+	exporter := &metricExporter{sender: newSender(at, t.o.Version), trouble: trouble{tell: t.o.Failed}}
 	c := &cicd{provider: sdkmetric.NewMeterProvider(
 		sdkmetric.WithResource(t.resource), sdkmetric.WithReader(sdkmetric.NewPeriodicReader(exporter)),
 	)}
@@ -125,16 +124,4 @@ func (c *cicd) close(ctx context.Context) error {
 		return nil
 	}
 	return c.provider.Shutdown(ctx)
-}
-
-// metricExporter tells of failures itself, as exporter does.
-type metricExporter struct {
-	sdkmetric.Exporter
-	trouble trouble
-}
-
-// Export implements sdkmetric.Exporter.
-func (x *metricExporter) Export(ctx context.Context, rm *metricdata.ResourceMetrics) error {
-	x.trouble.note(x.Exporter.Export(ctx, rm))
-	return nil
 }

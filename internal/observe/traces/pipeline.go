@@ -81,13 +81,10 @@ func (x *exporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpa
 	defer cancel()
 	defer context.AfterFunc(x.stop, cancel)()
 	err := x.next.ExportSpans(ctx, spans)
-	n := len(spans)
+	n, lost := len(spans), rejectedOf(err, len(spans))
 	x.p.waiting.Add(-int64(n))
-	if err != nil {
-		x.p.counts.failed.Add(uint64(n))
-	} else {
-		x.p.counts.exported.Add(uint64(n))
-	}
+	x.p.counts.failed.Add(uint64(lost))
+	x.p.counts.exported.Add(uint64(n - lost))
 	x.trouble.note(err)
 	return nil
 }

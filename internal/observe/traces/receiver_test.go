@@ -14,9 +14,8 @@ import (
 	"testing"
 	"time"
 
-	collectormetrics "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
-	collectortrace "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
+	metricspb "go.opentelemetry.io/proto/otlp/metrics/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 )
@@ -27,7 +26,7 @@ type receiver struct {
 
 	mu      sync.Mutex
 	spans   []span
-	metrics []*collectormetrics.ExportMetricsServiceRequest
+	metrics []*metricspb.MetricsData
 	raw     []byte // all that came
 	headers []http.Header
 	paths   []string
@@ -87,7 +86,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	r.headers = append(r.headers, q.Header)
 	r.paths = append(r.paths, q.URL.Path)
 	if q.URL.Path == "/v1/metrics" {
-		m := new(collectormetrics.ExportMetricsServiceRequest)
+		m := new(metricspb.MetricsData)
 		if err := proto.Unmarshal(body, m); err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
@@ -95,7 +94,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		r.metrics = append(r.metrics, m)
 		return
 	}
-	var m collectortrace.ExportTraceServiceRequest
+	var m tracepb.TracesData
 	if err := proto.Unmarshal(body, &m); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return

@@ -3,26 +3,18 @@ package traces
 import (
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
-	"net/url"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc"
-	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
-	"go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"google.golang.org/grpc/credentials"
 
 	"github.com/glassrunner/glassrunner/internal/job"
 )
@@ -43,10 +35,10 @@ type Settings struct {
 	Metrics     bool
 }
 
+// The signals, as they are called in paths and, in upper case, in variables.
 const (
-	prefix       = "OTEL_EXPORTER_OTLP_"
-	protocolGRPC = "grpc"
-	protocolHTTP = "http/protobuf"
+	signalTraces  = "traces"
+	signalMetrics = "metrics"
 )
 
 // tracing reports whether jobs are traced.
@@ -129,179 +121,12 @@ func (s Settings) sampler() (sdktrace.Sampler, error) {
 	return nil, errors.New("OTEL_TRACES_SAMPLER: want always_on, always_off, traceidratio, parentbased_always_on, parentbased_always_off or parentbased_traceidratio")
 }
 
-// protocol of a signal, "TRACES" or "METRICS".
-func (s Settings) protocol(signal string) (string, error) {
-	p := s.Protocol
-	for _, name := range []string{signal + "_PROTOCOL", "PROTOCOL"} {
-		if p == "" {
-			p = os.Getenv(prefix + name)
-		}
-	}
-	switch p {
-	case "":
-		return protocolHTTP, nil
-	case protocolGRPC, protocolHTTP:
-		return p, nil
-	}
-	return "", fmt.Errorf("the protocol for %s is neither %s nor %s", strings.ToLower(signal), protocolGRPC, protocolHTTP)
-}
-
-// url is the address of a signal, "" for the environment's.
-func (s Settings) url(protocol, signal string) (string, error) {
-	text := s.Endpoint
-	if text == "" {
-		return "", nil
-	}
-	if !strings.Contains(text, "://") {
-		scheme := "https://"
-		if s.Insecure {
-			scheme = "http://"
-		}
-		text = scheme + text
-	}
-	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "http" && u.Scheme != "https" {
-		return "", errors.New("the endpoint for tracing is neither host:port nor an address with http:// or https:// without credentials")
-	}
-	if protocol != protocolGRPC {
-		u = u.JoinPath("v1", signal)
-	}
-	return u.String(), nil
-}
-
-func (s Settings) tls() (*tls.Config, error) {
-	if s.CAFile == "" && s.CertFile == "" && s.KeyFile == "" {
-		return nil, nil //nolint:nilnil // the exporter's own
-	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	if s.CAFile != "" {
-		pem, err := os.ReadFile(s.CAFile)
-		if err != nil {
-			return nil, err
-		}
-		if c.RootCAs = x509.NewCertPool(); !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s holds no certificate in PEM", s.CAFile)
-		}
-	}
-	if s.CertFile != "" || s.KeyFile != "" {
-		pair, err := tls.LoadX509KeyPair(s.CertFile, s.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("the client certificate for tracing: %w", err)
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
-	return c, nil
-}
-
-func (s Settings) headers() map[string]string {
-	h := make(map[string]string, len(s.Headers))
-	for k, v := range s.Headers {
-		h[k] = v.Reveal()
-	}
-	return h
-}
-
-// target is where a signal goes, as far as Settings say.
-type target struct {
-	protocol, url string
-	tls           *tls.Config
-	headers       map[string]string
-}
-
-func (s Settings) target(signal string) (t target, err error) {
-	if t.protocol, err = s.protocol(strings.ToUpper(signal)); err != nil {
-		return t, err
-	}
-	if t.url, err = s.url(t.protocol, signal); err != nil {
-		return t, err
-	}
-	t.headers = s.headers()
-	t.tls, err = s.tls()
-	return t, err
-}
-
-func (s Settings) spanExporter(ctx context.Context) (sdktrace.SpanExporter, error) {
-	t, err := s.target("traces")
+func (s Settings) spanExporter(ctx context.Context, version string) (sdktrace.SpanExporter, error) {
+	t, err := s.target(signalTraces)
 	if err != nil {
 		return nil, err
 	}
-	if t.protocol == protocolGRPC {
-		var o []otlptracegrpc.Option
-		if t.url != "" {
-			o = append(o, otlptracegrpc.WithEndpointURL(t.url))
-		}
-		if t.tls != nil {
-			o = append(o, otlptracegrpc.WithTLSCredentials(credentials.NewTLS(t.tls)))
-		}
-		if len(t.headers) > 0 {
-			o = append(o, otlptracegrpc.WithHeaders(t.headers))
-		}
-		return otlptracegrpc.New(ctx, o...)
-	}
-	o := []otlptracehttp.Option{otlptracehttp.WithEncoding(otlptracehttp.EncodingProtobuf)}
-	if t.url != "" {
-		o = append(o, otlptracehttp.WithEndpointURL(t.url))
-	}
-	if t.tls != nil {
-		o = append(o, otlptracehttp.WithTLSClientConfig(t.tls))
-	}
-	if len(t.headers) > 0 {
-		o = append(o, otlptracehttp.WithHeaders(t.headers))
-	}
-	return otlptracehttp.New(ctx, o...)
-}
-
-func (s Settings) metricExporter(ctx context.Context) (metric.Exporter, error) {
-	t, err := s.target("metrics")
-	if err != nil {
-		return nil, err
-	}
-	if t.protocol == protocolGRPC {
-		var o []otlpmetricgrpc.Option
-		if t.url != "" {
-			o = append(o, otlpmetricgrpc.WithEndpointURL(t.url))
-		}
-		if t.tls != nil {
-			o = append(o, otlpmetricgrpc.WithTLSCredentials(credentials.NewTLS(t.tls)))
-		}
-		if len(t.headers) > 0 {
-			o = append(o, otlpmetricgrpc.WithHeaders(t.headers))
-		}
-		return otlpmetricgrpc.New(ctx, o...)
-	}
-	var o []otlpmetrichttp.Option
-	if t.url != "" {
-		o = append(o, otlpmetrichttp.WithEndpointURL(t.url))
-	}
-	if t.tls != nil {
-		o = append(o, otlpmetrichttp.WithTLSClientConfig(t.tls))
-	}
-	if len(t.headers) > 0 {
-		o = append(o, otlpmetrichttp.WithHeaders(t.headers))
-	}
-	return otlpmetrichttp.New(ctx, o...)
-}
-
-// checkEnvironment names variables that the SDK could not read. It would go on
-// with its defaults, which send a job's spans to somebody else.
-func checkEnvironment() error {
-	var bad []error
-	for _, signal := range []string{"", "TRACES_", "METRICS_"} {
-		name := prefix + signal + "ENDPOINT"
-		if v := strings.TrimSpace(os.Getenv(name)); v != "" {
-			if u, err := url.Parse(v); err != nil || u.Host == "" || u.User != nil {
-				bad = append(bad, fmt.Errorf("%s: want an address such as http://localhost:4318, without credentials", name))
-			}
-		}
-		name = prefix + signal + "HEADERS"
-		for _, pair := range strings.Split(os.Getenv(name), ",") {
-			if k, _, ok := strings.Cut(pair, "="); strings.TrimSpace(pair) != "" && (!ok || strings.TrimSpace(k) == "") {
-				bad = append(bad, fmt.Errorf("%s: want name=value, several separated by commas", name))
-				break
-			}
-		}
-	}
-	return errors.Join(bad...)
+	return otlptrace.New(ctx, spanClient{newSender(t, version)})
 }
 
 // describe says who sends. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win.

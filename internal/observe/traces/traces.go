@@ -99,9 +99,6 @@ func (t *Traces) change(ctx context.Context, s Settings) (err error) {
 		sampler sdktrace.Sampler
 	)
 	if s.tracing() || s.metering() {
-		if err := checkEnvironment(); err != nil {
-			return err
-		}
 		if err := t.prepare(ctx); err != nil {
 			return err
 		}
@@ -110,7 +107,7 @@ func (t *Traces) change(ctx context.Context, s Settings) (err error) {
 		if sampler, err = s.sampler(); err != nil {
 			return err
 		}
-		exporter, err := s.spanExporter(ctx)
+		exporter, err := s.spanExporter(ctx, t.o.Version)
 		if err != nil {
 			return err
 		}

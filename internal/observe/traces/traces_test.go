@@ -443,12 +443,14 @@ func TestSettingsAndEnvironment(t *testing.T) {
 		{name: "table over sdk disabled", s: traces.Settings{Enabled: &on}, env: map[string]string{"OTEL_SDK_DISABLED": "true"}, want: true},
 		{name: "table over endpoint", s: traces.Settings{Enabled: &off}, env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}},
 		{name: "host and port", s: traces.Settings{Endpoint: "127.0.0.1:9", Insecure: true, Protocol: "grpc"}, want: true},
-		{name: "bad endpoint", s: traces.Settings{Endpoint: "ftp://x"}, bad: "neither host:port nor"},
+		{name: "bad endpoint", s: traces.Settings{Endpoint: "ftp://x"}, bad: "want host:port"},
 		{name: "credentials", s: traces.Settings{Endpoint: "https://u:hunter2@x"}, bad: "without credentials"},
 		{name: "bad protocol", s: traces.Settings{Endpoint: "x:1", Protocol: "udp"}, bad: "protocol"},
-		{name: "bad protocol variable", s: traces.Settings{Endpoint: "x:1"}, env: map[string]string{"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, bad: "protocol"},
+		{name: "bad protocol variable", s: traces.Settings{Endpoint: "x:1"}, env: map[string]string{"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, bad: "OTEL_EXPORTER_OTLP_PROTOCOL"},
 		{name: "bad endpoint variable", env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://u:hunter2@x"}, bad: "OTEL_EXPORTER_OTLP_ENDPOINT"},
 		{name: "bad headers variable", s: traces.Settings{Endpoint: "x:1"}, env: map[string]string{"OTEL_EXPORTER_OTLP_HEADERS": "hunter2"}, bad: "OTEL_EXPORTER_OTLP_HEADERS"},
+		{name: "bad timeout variable", s: traces.Settings{Endpoint: "x:1"}, env: map[string]string{"OTEL_EXPORTER_OTLP_TRACES_TIMEOUT": "10s"}, bad: "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT"},
+		{name: "bad compression variable", s: traces.Settings{Endpoint: "x:1"}, env: map[string]string{"OTEL_EXPORTER_OTLP_COMPRESSION": "zstd"}, bad: "OTEL_EXPORTER_OTLP_COMPRESSION"},
 		{name: "no file", s: traces.Settings{Endpoint: "x:1", CAFile: "/nonexistent"}, bad: "/nonexistent"},
 		{name: "key without certificate", s: traces.Settings{Endpoint: "x:1", KeyFile: "/nonexistent"}, bad: "client certificate"},
 		{name: "no PEM", s: traces.Settings{Endpoint: "x:1", CAFile: os.Args[0]}, bad: "PEM"},
@@ -493,6 +495,7 @@ func TestTableWins(t *testing.T) {
 }
 
 func TestTLS(t *testing.T) {
+	t.Setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "300")
 	r := unstarted()
 	r.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
 	r.StartTLS()
