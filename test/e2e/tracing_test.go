@@ -493,3 +493,33 @@ func TestMetricsOfAShortLife(t *testing.T) {
 		t.Errorf("%d traces for one job", n)
 	}
 }
+
+// TestTracingDocument does what docs/tracing.md says.
+func TestTracingDocument(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/tracing.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, fakegitlab.Options{})
+	tables := regexp.MustCompile("(?s)```toml\n(.*?)```").FindAllSubmatch(text, -1)
+	if len(tables) != 2 {
+		t.Fatalf("%d tables, want 2", len(tables))
+	}
+	for _, m := range tables {
+		w.write(w.config("") + string(m[1]))
+		p := w.command(nil, "check-config", "--config", w.path)
+		if code := p.exit(); code != 0 || !strings.Contains(p.log.String(), "no problems") {
+			t.Errorf("check-config of\n%s\nends with %d:\n%s", m[1], code, p.log)
+		}
+	}
+	for _, name := range []string{"glassrunner demo", "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318"} {
+		if !bytes.Contains(text, []byte(name)) {
+			t.Errorf("the document does not have %q", name)
+		}
+	}
+	c := newCollector(w)
+	demo := w.command([]string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://" + c.http, "OTEL_BSP_SCHEDULE_DELAY=100"}, "demo", "--listen-address", "127.0.0.1:0")
+	w.eventually("traces of the demo's jobs", func() bool { return len(c.traces()) >= 2 })
+	stopDemo(demo)
+}
