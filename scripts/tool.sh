@@ -41,7 +41,7 @@ if ! mkdir -p "$cache" 2>/dev/null || [[ ! -w $cache ]]; then
   cache=$root/.cache/tools
   mkdir -p "$cache"
 fi
-sum=$(find "$dir" -maxdepth 1 \( -name go.sum -o -name '*.go' \) | LC_ALL=C sort | xargs cat | cksum)
+sum=$(find "$dir" -maxdepth 1 \( -name go.sum -o -name '*.go' \) -print0 | LC_ALL=C sort -z | xargs -0 cat | cksum)
 out=$cache/$name-$(version_of "$mod" "$package")-$(go env GOVERSION)-${sum%% *}
 
 if [[ ! -x $out ]]; then

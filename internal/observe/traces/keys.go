@@ -1,7 +1,5 @@
 package traces
 
-import "strconv"
-
 // schemaURL is the version of the semantic conventions that the keys are of.
 const schemaURL = "https://opentelemetry.io/schemas/1.43.0"
 
@@ -47,5 +45,3 @@ const (
 	keyBytes       = "gitlab.transfer.bytes"
 	keyWhat        = "gitlab.degraded.what"
 )
-
-func statusText(status int) string { return strconv.Itoa(status) }

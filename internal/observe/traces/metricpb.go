@@ -131,7 +131,7 @@ func keyValues(set *attribute.Set) []*commonpb.KeyValue {
 		case attribute.BOOL:
 			v.Value = &commonpb.AnyValue_BoolValue{BoolValue: kv.Value.AsBool()}
 		default:
-			v.Value = &commonpb.AnyValue_StringValue{StringValue: kv.Value.Emit()}
+			v.Value = &commonpb.AnyValue_StringValue{StringValue: kv.Value.String()}
 		}
 		out = append(out, &commonpb.KeyValue{Key: string(kv.Key), Value: v})
 	}

@@ -2,6 +2,7 @@ package traces
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"time"
 
@@ -200,7 +201,7 @@ func (t *Traces) called(r *record, e event.Event, f event.Called) {
 	}
 	o := outcome{failed: failed, class: string(f.Class)}
 	if failed && o.class == "" {
-		o.class = statusText(f.Status)
+		o.class = strconv.Itoa(f.Status)
 	}
 	t.finish(t.start(e.Trace.Child(), method+" "+clean(f.Path), r.since(e, f.Took), trace.SpanKindClient, attrs...), e.Time, o)
 }

@@ -37,8 +37,8 @@ type Options struct {
 	Version  string // of this program
 	SystemID string // of this process
 	// Failed is told, at most once a minute, that spans or metrics could not be
-	// delivered, and of variables that cannot be read. It may be called at any
-	// time from any goroutine; the texts hold no secret.
+	// delivered. It may be called at any time from any goroutine, but not within
+	// Observe; the texts hold no secret.
 	Failed func(error)
 }
 
@@ -133,9 +133,11 @@ func (t *Traces) prepare(ctx context.Context) error {
 		return nil
 	}
 	// The SDK keeps both for the whole process. Its own would write to standard
-	// error, with values of variables that may be secret.
+	// error, with values of variables that may be secret. What is worth telling,
+	// the exporters tell; an error handler may be called within Observe, where
+	// nothing may be emitted.
 	otel.SetLogger(logr.Discard())
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(t.o.Failed))
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(error) {}))
 	res, err := describe(ctx, t.o)
 	if err != nil {
 		return err

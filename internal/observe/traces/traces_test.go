@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -607,5 +608,25 @@ func TestCICDMetrics(t *testing.T) {
 		for k, v := range got {
 			t.Log(k, v)
 		}
+	}
+}
+
+// BenchmarkJob is the whole life of a job, some twenty spans.
+func BenchmarkJob(b *testing.B) {
+	hole := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer hole.Close()
+	for _, on := range []bool{false, true} {
+		b.Run(fmt.Sprintf("on=%t", on), func(b *testing.B) {
+			tr := traces.New(traces.Options{})
+			if err := tr.Apply(b.Context(), traces.Settings{Enabled: &on, Endpoint: hole.URL}); err != nil {
+				b.Fatal(err)
+			}
+			w := &world{tr: tr, bus: event.NewBus(tr)}
+			b.ReportAllocs()
+			for b.Loop() {
+				w.job(1, "", job.Outcome{})
+			}
+			_ = tr.Close(b.Context()) // a hole takes everything
+		})
 	}
 }
