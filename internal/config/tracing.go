@@ -12,7 +12,7 @@ import (
 // Tracing is [tracing]. A key that is absent leaves the word to the environment
 // variables of the OpenTelemetry specification (OTEL_*).
 type Tracing struct {
-	Enabled     *bool                 `toml:"enabled" default:"true once an endpoint is known" ours:"true" doc:"Whether jobs are traced; false also overrules OTEL_* variables."`
+	Enabled     *bool                 `toml:"enabled" default:"true once an endpoint is known" ours:"true" doc:"Whether jobs are traced; false overrules OTEL_* variables and endpoints that GitLab names."`
 	Endpoint    string                `toml:"endpoint" ours:"true" doc:"Address of the OTLP receiver, such as https://otel.example.com:4318, or host:port; v1/traces is added for http/protobuf."`
 	Protocol    string                `toml:"protocol" default:"http/protobuf" allowed:"http/protobuf|grpc" ours:"true" doc:"How to speak to the receiver."`
 	Insecure    bool                  `toml:"insecure" default:"false" ours:"true" doc:"Speak without TLS to an endpoint that is host:port."`

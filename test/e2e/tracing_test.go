@@ -523,3 +523,39 @@ func TestTracingDocument(t *testing.T) {
 	w.eventually("traces of the demo's jobs", func() bool { return len(c.traces()) >= 2 })
 	stopDemo(demo)
 }
+
+// TestEndpointsOfGitLab has jobs name where their traces go; the runner itself has no settings.
+func TestEndpointsOfGitLab(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fakegitlab.Options{})
+	c := newCollector(w)
+	p := w.start(w.config(""))
+	want := map[string]int64{}
+	for i, at := range []string{"http://" + c.http, "grpc://" + c.grpc} {
+		id := fmt.Sprintf("0af7651916cd43dd8448eb211c80319%d", i)
+		job := w.enqueue(fakegitlab.Job{Script: []string{`echo "tp=$TRACEPARENT"`}, Variables: empty(), Edit: func(p *fakegitlab.Payload) {
+			p.Features.Tracing = map[string]any{"trace_id": id, "span_parent_id": "b7ad6b7169203331", "otel_endpoints": []any{map[string]any{"url": at}}}
+		}})
+		if s := w.wait(job); !strings.Contains(string(s.Trace), "tp=00-"+id+"-") {
+			t.Errorf("the job is not told its trace:\n%s", s.Trace)
+		}
+		want[id] = job
+	}
+	if s := w.run(fakegitlab.Job{Script: []string{`echo "tp=$TRACEPARENT"`}, Variables: empty()}); !strings.Contains(string(s.Trace), "tp=\n") {
+		t.Errorf("a job without endpoints is traced:\n%s", s.Trace)
+	}
+	p.signal(syscall.SIGTERM)
+	if code := p.exit(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	for id, job := range want {
+		root, spans := c.job(job)
+		if root.TraceID != id || root.Parent != "b7ad6b7169203331" {
+			t.Errorf("job %d: %+v", job, root)
+		}
+		within(t, strconv.FormatInt(job, 10), spans)
+	}
+	if n := len(c.traces()); n != 2 {
+		t.Errorf("%d traces, want 2", n)
+	}
+}

@@ -58,10 +58,15 @@ func (s Settings) tracing() bool {
 
 // metering reports whether metrics are sent: only when that is asked for.
 func (s Settings) metering() bool {
-	if s.Enabled != nil && !*s.Enabled || s.Enabled == nil && disabled() {
-		return false
+	return s.allowed() && (s.Metrics || os.Getenv("OTEL_METRICS_EXPORTER") == "otlp")
+}
+
+// allowed reports whether anything may be sent at all.
+func (s Settings) allowed() bool {
+	if s.Enabled != nil {
+		return *s.Enabled
 	}
-	return s.Metrics || os.Getenv("OTEL_METRICS_EXPORTER") == "otlp"
+	return !disabled()
 }
 
 // disabled is the switch for everything of OpenTelemetry.

@@ -263,6 +263,7 @@ func (t *Traces) end(e event.Event, r *record) {
 	}
 	r.root.SetAttributes(attribute.Int(keyCalls, r.calls))
 	r.root.End(trace.WithTimestamp(e.Time))
+	t.named.done(e.Trace.ID)
 }
 
 // The results of a job in the words of the conventions.

@@ -13,8 +13,6 @@ package traces
 
 import (
 	"context"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -53,6 +51,8 @@ type Traces struct {
 	cicd     atomic.Pointer[cicd]             // nil: no metrics
 	counts   counts
 	workers  workers
+	named    named
+	unused   trouble // receivers that coordinators name in vain
 
 	apply    sync.Mutex // one change at a time; guards the rest
 	inForce  string
@@ -68,7 +68,7 @@ func New(o Options) *Traces {
 	if o.Failed == nil {
 		o.Failed = func(error) {}
 	}
-	return &Traces{o: o}
+	return &Traces{o: o, unused: trouble{tell: o.Failed}}
 }
 
 // Counts returns how many spans were exported, were dropped because the queue
@@ -124,7 +124,7 @@ func (t *Traces) change(ctx context.Context, s Settings) (err error) {
 		t.sampler.Store(&sampler)
 	}
 	// What is lost here was counted.
-	return errors.Join(t.pipeline.Swap(spans).close(ctx), t.cicd.Swap(meter).close(ctx))
+	return errors.Join(t.pipeline.Swap(spans).close(ctx), t.cicd.Swap(meter).close(ctx), t.named.allow(ctx, s.allowed()))
 }
 
 // prepare makes what outlives settings.
@@ -157,53 +157,66 @@ func (t *Traces) Close(ctx context.Context) error {
 	defer t.apply.Unlock()
 	t.inForce = ""
 	t.sampler.Store(nil)
-	return errors.Join(t.pipeline.Swap(nil).close(ctx), t.cicd.Swap(nil).close(ctx))
+	return errors.Join(t.pipeline.Swap(nil).close(ctx), t.cicd.Swap(nil).close(ctx), t.named.allow(ctx, false))
 }
 
 // Begin decides how a job is traced: under the ids that its coordinator gave
 // it, else under new ones. The result is the span of the job as a whole, zero
-// while tracing is off.
+// while nobody wants it.
 func (t *Traces) Begin(s *job.Spec) event.Trace {
 	sampler := t.sampler.Load()
-	if sampler == nil {
+	if sampler == nil && (s.Features.Tracing == nil || !t.named.allowed()) {
 		return event.Trace{}
 	}
-	id, parent := coordinatorsTrace(s.Features.Tracing)
-	tr := event.NewTrace(id, parent, false)
-	p := sdktrace.SamplingParameters{ParentContext: context.Background(), TraceID: trace.TraceID(tr.ID)}
-	if tr.Parent != (event.SpanID{}) {
-		// The coordinator gives ids to what it wants traced.
-		p.ParentContext = trace.ContextWithRemoteSpanContext(p.ParentContext, trace.NewSpanContext(trace.SpanContextConfig{
-			TraceID: trace.TraceID(tr.ID), SpanID: trace.SpanID(tr.Parent), TraceFlags: trace.FlagsSampled, Remote: true,
-		}))
+	f := parseFeatures(s.Features.Tracing)
+	if f.refused != nil {
+		t.unused.note(f.refused)
 	}
-	tr.Sampled = (*sampler).ShouldSample(p).Decision == sdktrace.RecordAndSample
+	if sampler == nil && len(f.endpoints) == 0 {
+		return event.Trace{}
+	}
+	tr := event.NewTrace(f.id, f.parent, false)
+	if sampler != nil {
+		p := sdktrace.SamplingParameters{ParentContext: context.Background(), TraceID: trace.TraceID(tr.ID)}
+		if tr.Parent != (event.SpanID{}) {
+			// The coordinator gives ids to what it wants traced.
+			p.ParentContext = trace.ContextWithRemoteSpanContext(p.ParentContext, trace.NewSpanContext(trace.SpanContextConfig{
+				TraceID: trace.TraceID(tr.ID), SpanID: trace.SpanID(tr.Parent), TraceFlags: trace.FlagsSampled, Remote: true,
+			}))
+		}
+		tr.Sampled = (*sampler).ShouldSample(p).Decision == sdktrace.RecordAndSample
+	}
+	if t.route(tr, f) {
+		tr.Sampled = true
+	} else if sampler == nil {
+		return event.Trace{}
+	}
 	return tr
 }
 
-// coordinatorsTrace reads features.tracing of a job: trace_id, 32 hexadecimal
-// digits, and span_parent_id, 16. What is malformed counts as absent.
-func coordinatorsTrace(tracing []byte) (id event.TraceID, parent event.SpanID) {
-	if tracing == nil {
-		return id, parent
+// route has the spans of a job sent where its coordinator wants them, and
+// reports whether they will be.
+func (t *Traces) route(tr event.Trace, f features) bool {
+	if len(f.endpoints) == 0 {
+		return false
 	}
-	var w struct {
-		Trace  string `json:"trace_id"`
-		Parent string `json:"span_parent_id"`
+	ctx := context.Background() // nothing is waited for
+	if err := t.ready(ctx); err != nil {
+		t.unused.note(err)
+		return false
 	}
-	if json.Unmarshal(tracing, &w) != nil || len(w.Trace) != 2*len(id) {
-		return id, parent
+	routed, err := t.named.open(ctx, tr.ID, tr.Sampled, f.endpoints, t.namedPipeline)
+	if err != nil {
+		t.unused.note(err)
 	}
-	if _, err := hex.Decode(id[:], []byte(w.Trace)); err != nil {
-		return event.TraceID{}, parent
-	}
-	if len(w.Parent) != 2*len(parent) {
-		return id, parent
-	}
-	if _, err := hex.Decode(parent[:], []byte(w.Parent)); err != nil {
-		return id, event.SpanID{}
-	}
-	return id, parent
+	return routed
+}
+
+// ready makes what spans need.
+func (t *Traces) ready(ctx context.Context) error {
+	t.apply.Lock()
+	defer t.apply.Unlock()
+	return t.prepare(ctx)
 }
 
 // Observe makes spans and metrics of e.
@@ -217,13 +230,20 @@ func (t *Traces) Observe(e event.Event) {
 	}
 }
 
-// relay hands ended spans to the pipeline that is in force: a tracer cannot
+// relay hands ended spans to the pipelines that are in force: a tracer cannot
 // change its processors without losing the spans of running jobs.
 type relay struct{ t *Traces }
 
 func (relay) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
 
 func (r relay) OnEnd(s sdktrace.ReadOnlySpan) {
+	to, operator := r.t.named.of(event.TraceID(s.SpanContext().TraceID()))
+	for _, p := range to {
+		p.take(s)
+	}
+	if !operator {
+		return
+	}
 	if p := r.t.pipeline.Load(); p != nil {
 		p.take(s)
 		return
