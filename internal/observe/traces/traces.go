@@ -54,8 +54,10 @@ type Traces struct {
 	named    named
 	unused   trouble // receivers that coordinators name in vain
 
-	apply    sync.Mutex // one change at a time; guards the rest
-	inForce  string
+	apply   sync.Mutex // one change at a time
+	inForce string     // guarded by apply
+
+	making   sync.Mutex // guards the making of these
 	resource *resource.Resource
 	tracer   atomic.Pointer[trace.Tracer] // made once: running jobs hold spans of it
 }
@@ -123,12 +125,17 @@ func (t *Traces) change(ctx context.Context, s Settings) (err error) {
 	} else {
 		t.sampler.Store(&sampler)
 	}
-	// What is lost here was counted.
-	return errors.Join(t.pipeline.Swap(spans).close(ctx), t.cicd.Swap(meter).close(ctx), t.named.allow(ctx, s.allowed()))
+	// The new settings are in force; what was lost with the old ones was counted.
+	if err := errors.Join(t.pipeline.Swap(spans).close(ctx), t.cicd.Swap(meter).close(ctx), t.named.allow(ctx, s.allowed())); err != nil {
+		t.o.Failed(scrubbed(err))
+	}
+	return nil
 }
 
 // prepare makes what outlives settings.
 func (t *Traces) prepare(ctx context.Context) error {
+	t.making.Lock()
+	defer t.making.Unlock()
 	if t.resource != nil {
 		return nil
 	}
@@ -201,7 +208,7 @@ func (t *Traces) route(tr event.Trace, f features) bool {
 		return false
 	}
 	ctx := context.Background() // nothing is waited for
-	if err := t.ready(ctx); err != nil {
+	if err := t.prepare(ctx); err != nil {
 		t.unused.note(err)
 		return false
 	}
@@ -210,13 +217,6 @@ func (t *Traces) route(tr event.Trace, f features) bool {
 		t.unused.note(err)
 	}
 	return routed
-}
-
-// ready makes what spans need.
-func (t *Traces) ready(ctx context.Context) error {
-	t.apply.Lock()
-	defer t.apply.Unlock()
-	return t.prepare(ctx)
 }
 
 // Observe makes spans and metrics of e.
