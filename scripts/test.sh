@@ -155,10 +155,11 @@ step_unit() {
 }
 
 # e2e: whole-program tests; they build the binary themselves.
-# The S3 server is built before the tests' clock runs; they say so when there is none.
+# The S3 server and the OpenTelemetry collector are built before the tests' clock runs; they say so when one is missing.
 step_e2e() {
   GLASSRUNNER_VERSITYGW=$(tool versitygw) || echo "!! no S3 server: versitygw cannot be built"
-  export GLASSRUNNER_VERSITYGW
+  GLASSRUNNER_OTELCOL=$(tool otelcol) || echo "!! no OpenTelemetry collector: otelcol cannot be built"
+  export GLASSRUNNER_VERSITYGW GLASSRUNNER_OTELCOL
   go_test -timeout 20m ./test/e2e/...
 }
 

@@ -2,7 +2,7 @@
 # Prints the path of a development tool, building it when it is not in the
 # cache: tool.sh NAME. A tool is pinned by a `tool` line of tools/*/go.mod. The
 # cache lies outside of the checkout, so that a fresh clone need not build
-# again; its key is the tool's module version, its module's go.sum and Go.
+# again; its key is the tool's module version, its module's go.sum and own code, and Go.
 set -euo pipefail
 
 name=${1:?usage: tool.sh NAME}
@@ -41,7 +41,7 @@ if ! mkdir -p "$cache" 2>/dev/null || [[ ! -w $cache ]]; then
   cache=$root/.cache/tools
   mkdir -p "$cache"
 fi
-sum=$(cksum <"$dir/go.sum")
+sum=$(find "$dir" -maxdepth 1 \( -name go.sum -o -name '*.go' \) -print0 | LC_ALL=C sort -z | xargs -0 cat | cksum)
 out=$cache/$name-$(version_of "$mod" "$package")-$(go env GOVERSION)-${sum%% *}
 
 if [[ ! -x $out ]]; then

@@ -23,6 +23,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/observe/board"
 	"github.com/glassrunner/glassrunner/internal/observe/logs"
 	"github.com/glassrunner/glassrunner/internal/observe/metrics"
+	"github.com/glassrunner/glassrunner/internal/observe/traces"
 	"github.com/glassrunner/glassrunner/internal/recovery"
 	"github.com/glassrunner/glassrunner/internal/scheduler"
 	"github.com/glassrunner/glassrunner/internal/version"
@@ -60,6 +61,7 @@ type App struct {
 	log     *slog.Logger
 	board   *board.Board
 	metrics *metrics.Metrics
+	traces  *traces.Traces
 	bus     *event.Bus
 	admin   *admin.Server
 
@@ -103,7 +105,8 @@ func New(o Options) (*App, error) {
 	a.board = board.New(board.Options{})
 	facts := metrics.Build(a.version)
 	facts.Name = "gitlab-runner" // the label's constant, see docs/adr/0008
-	a.metrics = metrics.New(metrics.Options{Board: a.board, SystemID: a.systemID, Build: facts})
+	a.traces = traces.New(traces.Options{Version: a.version.Version, SystemID: a.systemID, Failed: a.tracingFailed})
+	a.metrics = metrics.New(metrics.Options{Board: a.board, SystemID: a.systemID, Build: facts, Spans: a.traces.Counts})
 	handler, err := a.handler(c)
 	if err != nil {
 		return nil, err
@@ -113,7 +116,7 @@ func New(o Options) (*App, error) {
 		a.log.Warn("The system id could not be kept: unless it comes from the machine id, GitLab will take this for another machine after a restart",
 			"system_id", a.systemID, "error", idErr)
 	}
-	a.bus = event.NewBus(a.board, a.metrics, logs.New(a.log))
+	a.bus = event.NewBus(a.board, a.metrics, logs.New(a.log), a.traces)
 	a.admin = admin.New(admin.Options{
 		Gatherer: a.metrics.Gatherer(), Registry: a.metrics.Registry(), Board: a.board, Bus: a.bus, Log: a.log,
 		Version: a.version.Version,
@@ -176,6 +179,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	if err := a.apply(ctx, c, first.report); err != nil {
 		return err
 	}
+	defer a.stopTracing(ctx)
 	stopMonitoring, err := a.startMonitoring(ctx, c)
 	if err != nil {
 		return err

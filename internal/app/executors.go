@@ -25,7 +25,7 @@ func driver(c *config.Config, r *config.Runner, o Options, bus *event.Bus, log *
 		}
 		return shell.New(shell.Options{
 			BuildsDir: r.BuildsDir, CacheDir: r.CacheDir, Shell: r.Shell, User: user,
-			Dir: o.WorkingDirectory, Grace: r.GracefulKillTimeout(), Log: log, Helper: self(),
+			Dir: o.WorkingDirectory, Grace: r.GracefulKillTimeout(), Log: log, Helper: self(), Environ: jobEnviron(),
 		})
 	case "docker":
 		return docker.New(dockerOptions(r, bus, log))

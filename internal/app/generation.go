@@ -145,6 +145,7 @@ func (a *App) buildOptions(e *entry) *build.Options {
 		}},
 		OpenLog:    logFiles{a.bus, r.OutputLimit(), r.JobStatusInterval(), r.FinalUpdateRetryLimit(), a.buffers}.open,
 		Slots:      a.slotsOf(r.Token),
+		Trace:      a.traces.Begin,
 		Flags:      flags(r),
 		QueueWatch: r.QueueThreshold,
 		BuildsDir:  r.BuildsDir, CacheDir: r.CacheDir, Shell: r.Shell, Environment: r.Environment,

@@ -66,6 +66,7 @@ func (a *App) applyLocked(ctx context.Context, c *config.Config, r *config.Repor
 	}
 	a.current.Store(g)
 	a.bus.Emit(ctx, loaded)
+	a.startTracing(ctx, c)
 	for _, e := range g.entries {
 		if e.broken != nil {
 			a.bus.Emit(event.WithRunner(ctx, e.runner), event.Degraded{What: event.RunnerEntry, Err: e.broken})

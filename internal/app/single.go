@@ -15,13 +15,14 @@ type Single struct {
 	MaxBuilds       int           // jobs until the end; 0: no end
 	WaitTimeout     time.Duration // without a job until the end; 0: no end
 	ShutdownTimeout time.Duration // 0: the default
+	Tracing         *config.Tracing
 }
 
 // config is what a file at path would say that has this one entry only.
 func (s *Single) config(path string) *config.Config {
 	return &config.Config{
 		Concurrent: 1, Path: path,
-		ShutdownTimeoutSeconds: int(s.ShutdownTimeout.Seconds()), Runners: []config.Runner{s.Runner},
+		ShutdownTimeoutSeconds: int(s.ShutdownTimeout.Seconds()), Runners: []config.Runner{s.Runner}, Tracing: s.Tracing,
 	}
 }
 

@@ -44,9 +44,18 @@ var direct = []dependency{
 	{path: "github.com/rogpeppe/go-internal", licence: "BSD-3-Clause", reason: "testscript: command line tests that read like a terminal", tests: true},
 	{path: "github.com/spf13/cobra", licence: "Apache-2.0", reason: "commands, help, shell completion", only: []string{"internal/cli", "internal/helper", "cmd/glassrunner-helper"}},
 	{path: "github.com/spf13/pflag", licence: "BSD-3-Clause", reason: "cobra's flags", only: []string{"internal/cli", "internal/helper", "cmd/glassrunner-helper"}},
+	{path: "github.com/go-logr/logr", licence: "Apache-2.0", reason: "OpenTelemetry's own log, to keep it from writing to standard error", only: []string{"internal/observe/traces"}},
+	{path: "go.opentelemetry.io/otel", licence: "Apache-2.0", reason: "OpenTelemetry: attributes, status codes, its error handler", only: []string{"internal/observe/traces"}},
+	{path: "go.opentelemetry.io/otel/exporters/otlp/otlptrace", licence: "Apache-2.0", reason: "spans of the SDK as messages of OTLP", only: []string{"internal/observe/traces"}},
+	{path: "go.opentelemetry.io/otel/metric", licence: "Apache-2.0", reason: "instruments of the cicd metrics", only: []string{"internal/observe/traces"}},
+	{path: "go.opentelemetry.io/otel/sdk", licence: "Apache-2.0", reason: "spans, samplers and their bounded, batched export", only: []string{"internal/observe/traces"}},
+	{path: "go.opentelemetry.io/otel/sdk/metric", licence: "Apache-2.0", reason: "aggregation and periodic export of metrics", only: []string{"internal/observe/traces"}},
+	{path: "go.opentelemetry.io/otel/trace", licence: "Apache-2.0", reason: "the API of spans", only: []string{"internal/observe/traces"}},
+	{path: "go.opentelemetry.io/proto/otlp", licence: "Apache-2.0", reason: "the messages of OTLP", only: []string{"internal/observe/traces"}},
 	{path: "go.yaml.in/yaml/v3", licence: "MIT", reason: ".gitlab-ci.yml of demo, YAML inputs and artifacts of jobs"},
 	{path: "golang.org/x/sys", licence: "BSD-3-Clause", reason: "system calls: process groups, file locks, Windows"},
 	{path: "golang.org/x/term", licence: "BSD-3-Clause", reason: "is it a terminal, how wide, a password unseen"},
+	{path: "google.golang.org/protobuf", licence: "BSD-3-Clause", reason: "the encoding of OTLP; client_golang needs it as well", only: []string{"internal/observe/traces"}},
 }
 
 // indirect lists what direct dependencies bring.
@@ -55,15 +64,11 @@ var indirect = []dependency{
 	{path: "github.com/containerd/errdefs/pkg", licence: "Apache-2.0", reason: "the Docker client's error kinds by HTTP status"},
 	{path: "github.com/docker/go-connections", licence: "Apache-2.0", reason: "the Docker client's sockets and TLS"},
 	{path: "github.com/felixge/httpsnoop", licence: "MIT", reason: "otelhttp"},
-	{path: "github.com/go-logr/logr", licence: "Apache-2.0", reason: "OpenTelemetry's own log"},
 	{path: "github.com/go-logr/stdr", licence: "Apache-2.0", reason: "OpenTelemetry's own log"},
 	{path: "github.com/moby/docker-image-spec", licence: "Apache-2.0", reason: "the Docker API's image configuration"},
 	{path: "github.com/opencontainers/go-digest", licence: "Apache-2.0", reason: "image-spec and reference"},
 	{path: "go.opentelemetry.io/auto/sdk", licence: "Apache-2.0", reason: "OpenTelemetry"},
 	{path: "go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp", licence: "Apache-2.0", reason: "the Docker client's spans, which nobody collects"},
-	{path: "go.opentelemetry.io/otel", licence: "Apache-2.0", reason: "otelhttp"},
-	{path: "go.opentelemetry.io/otel/metric", licence: "Apache-2.0", reason: "otelhttp"},
-	{path: "go.opentelemetry.io/otel/trace", licence: "Apache-2.0", reason: "otelhttp"},
 	{path: "github.com/beorn7/perks", licence: "MIT", reason: "client_golang's quantiles"},
 	{path: "github.com/cespare/xxhash/v2", licence: "MIT", reason: "client_golang's label hashes"},
 	{path: "github.com/dustin/go-humanize", licence: "MIT", reason: "minio-go"},
@@ -86,7 +91,7 @@ var indirect = []dependency{
 	{path: "github.com/pbnjay/memory", licence: "BSD-3-Clause", reason: "automemlimit"},
 	{path: "github.com/prometheus/procfs", licence: "Apache-2.0", reason: "client_golang's process collector"},
 	{path: "golang.org/x/tools", licence: "BSD-3-Clause", reason: "go-internal's txtar"},
-	{path: "google.golang.org/protobuf", licence: "BSD-3-Clause", reason: "client_golang's protobuf exposition"},
+	{path: "go.opentelemetry.io/otel/log", licence: "Apache-2.0", reason: "the SDK"},
 }
 
 // licences gives each accepted licence a phrase that its text has.

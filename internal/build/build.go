@@ -37,6 +37,8 @@ type Options struct {
 	Journal  Journal
 	OpenLog  LogOpener
 	Slots    *Slots
+	// Trace begins the trace of a job; nil: there are none.
+	Trace func(*job.Spec) event.Trace
 	// Flags resolves the feature flags for a job's variables. The texts are
 	// warnings about values that could not be read.
 	Flags func(job.Variables) ([]Flag, []string)
@@ -144,6 +146,9 @@ func Accept(ctx context.Context, o *Options, s *job.Spec, c Conn) (*Build, error
 	// A shutdown that comes now must not lose a job that has been handed out.
 	ctx = context.WithoutCancel(ctx)
 	scope := event.Scope{Runner: o.Runner, Job: s.ID, Run: o.Bus.NextRun()}
+	if o.Trace != nil {
+		scope.Trace = o.Trace(s)
+	}
 	ctx = event.WithScope(ctx, scope)
 	b := &Build{o: o, spec: s, conn: c, scope: scope, url: jobURL(s)}
 	b.flagList, b.notes = o.Flags(s.Variables)
@@ -183,12 +188,12 @@ func (b *Build) acknowledge(ctx context.Context) (*Build, error) {
 	switch {
 	case ack.Result == job.Refused || ack.Result == job.Gone || ack.Directive == job.Abort:
 		err := errors.Join(b.log.Close(), b.entry.Done())
-		b.o.Bus.Emit(ctx, event.JobRefused{Err: err})
+		b.o.Bus.Emit(ctx, event.JobRefused{Err: b.hide(err)})
 		return nil, fmt.Errorf("%w: the coordinator took it back (%s)", ErrNotRun, ack.JobStatus)
 	case ack.Directive == job.Cancel:
 		b.out.Error("Job failed: canceled")
 		err := b.final(ctx, job.Outcome{Reason: job.Canceled, Err: errCanceled})
-		b.o.Bus.Emit(ctx, event.JobRefused{Reason: job.Canceled, Err: err})
+		b.o.Bus.Emit(ctx, event.JobRefused{Reason: job.Canceled, Err: b.hide(err)})
 		return nil, fmt.Errorf("%w: it was canceled before it began", ErrNotRun)
 	}
 	watched, exceeded := false, false
@@ -208,7 +213,7 @@ func (b *Build) refuse(ctx context.Context, r job.Reason, err error) error {
 	actx, cancel := context.WithTimeout(ctx, acceptTimeout)
 	defer cancel()
 	_, uerr := b.conn.Update(actx, job.Update{State: job.WireFailed, Reason: r.Known(b.spec.Features.FailureReasons)})
-	b.o.Bus.Emit(ctx, event.JobRefused{Reason: r, Err: err})
+	b.o.Bus.Emit(ctx, event.JobRefused{Reason: r, Err: b.hide(err)})
 	return fmt.Errorf("%w: %w", ErrNotRun, errors.Join(err, uerr))
 }
 

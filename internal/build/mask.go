@@ -2,23 +2,12 @@ package build
 
 import (
 	"context"
-	"io"
-	"strings"
 
 	"github.com/glassrunner/glassrunner/internal/job"
 )
 
 // The job's own log is masked where it is written. What a Build tells
 // observers of the job, who write process logs and pages, is masked here.
-
-// mask hides the job's secrets in a text.
-func (b *Build) mask(text string) string {
-	var out strings.Builder
-	w := b.masks.Writer(&out)
-	_, _ = io.WriteString(w, text) // into memory
-	_ = w.Close()
-	return out.String()
-}
 
 // masked is an error whose text has no secrets. It wraps the one that has, so
 // that what kind of error it is stays known.
@@ -36,7 +25,7 @@ func (b *Build) hide(err error) error {
 		return nil
 	}
 	if text := err.Error(); text != "" {
-		if m := b.mask(text); m != text {
+		if m := b.masks.Text(text); m != text {
 			return &masked{m, err}
 		}
 	}
@@ -47,7 +36,7 @@ func (b *Build) hide(err error) error {
 // variables into names.
 func (b *Build) info() job.Info {
 	i := b.spec.Info
-	i.Name, i.Stage = b.mask(i.Name), b.mask(i.Stage)
+	i.Name, i.Stage = b.masks.Text(i.Name), b.masks.Text(i.Stage)
 	return i
 }
 

@@ -195,7 +195,9 @@ func (r *run) phase(ctx context.Context, p job.Phase, in executor.Target) error 
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	ctx = event.Below(ctx)
 	j := r.scriptJob()
+	j.Variables = r.joining(ctx)
 	if transfers(p) {
 		j.CacheLinks = r.cacheLinks(ctx, j, p)
 	}
@@ -206,7 +208,7 @@ func (r *run) phase(ctx context.Context, p job.Phase, in executor.Target) error 
 	if s.Skip {
 		return nil
 	}
-	return r.phaseOf(ctx, p, func(ctx context.Context) error {
+	return r.o.Bus.PhaseHere(ctx, p, func(ctx context.Context) error {
 		r.out.Begin(p)
 		defer r.out.End(p)
 		r.out.Head(heading(p))
@@ -217,7 +219,7 @@ func (r *run) phase(ctx context.Context, p job.Phase, in executor.Target) error 
 		for _, n := range s.Notices {
 			r.out.put(n + "\n")
 		}
-		err := r.command(ctx, p, in, s)
+		err := r.hide(r.command(ctx, p, in, s))
 		var late *phaseTimeout
 		if cause := context.Cause(ctx); errors.As(cause, &late) {
 			r.out.Warn(fmt.Sprintf("%s could not run to completion because the timeout was exceeded. For more control over job and script timeouts see the RUNNER_SCRIPT_TIMEOUT and RUNNER_AFTER_SCRIPT_TIMEOUT variables.", p))

@@ -62,10 +62,13 @@ func (b *Build) Run(ctx context.Context) job.Outcome {
 	b.o.Bus.Emit(ctx, event.JobState{State: state})
 	r.verdict(outcome)
 	finished := time.Now()
-	b.o.Bus.Emit(ctx, event.JobFinished{Outcome: outcome, State: state, Took: finished.Sub(started), Mode: "traditional"})
+	told := outcome
+	told.Err = b.hide(outcome.Err)
+	b.o.Bus.Emit(ctx, event.JobFinished{Outcome: told, State: state, Took: finished.Sub(started), Mode: "traditional"})
 
-	err := b.final(free, outcome)
-	b.o.Bus.Emit(ctx, event.JobRemoved{Lost: err != nil, Took: time.Since(finished), Err: err})
+	delivery := event.Below(free)
+	err := b.final(delivery, outcome)
+	b.o.Bus.Emit(delivery, event.JobRemoved{Lost: err != nil, Took: time.Since(finished), Err: b.hide(err)})
 	return outcome
 }
 

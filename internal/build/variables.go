@@ -1,14 +1,17 @@
 package build
 
 import (
+	"context"
 	"fmt"
 	"net/url"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/executor"
 	"github.com/glassrunner/glassrunner/internal/job"
 )
@@ -104,6 +107,9 @@ func (b *Build) before() job.Variables {
 	internal := func(key, value string) {
 		vs = append(vs, job.Variable{Key: key, Value: value, Public: true, Internal: true})
 	}
+	if t := b.scope.Trace; t.On() {
+		internal(traceParent, t.Parentage()) // first, so that any other of that name wins
+	}
 	for _, f := range b.flagList {
 		internal(f.Name, strconv.FormatBool(f.On))
 	}
@@ -159,6 +165,31 @@ func (b *Build) variables(t executor.Traits, d executor.Dirs, slot, projectSlot 
 	add("CI_RUNNER_EXECUTABLE_ARCH", b.o.Version.OS+"/"+b.o.Version.Architecture)
 	add("RUNNER_TEMP_PROJECT_DIR", d.Temp)
 	return vs.Expanded(func(key string) string { return path.Join(d.Temp, key) })
+}
+
+// traceParent is the variable by which the tools of a job join its trace, as
+// the OpenTelemetry specification of environment variables as carriers names it.
+const traceParent = "TRACEPARENT"
+
+// joining are the variables of the phase in ctx's scope: what its script
+// traces belongs below the phase. A TRACEPARENT that is not ours stays.
+func (r *run) joining(ctx context.Context) job.Variables {
+	if !r.scope.Trace.On() {
+		return r.vars
+	}
+	ours := r.scope.Trace.Parentage()
+	for i := len(r.vars) - 1; i >= 0; i-- {
+		if r.vars[i].Key != traceParent {
+			continue
+		}
+		if r.vars[i].Value != ours {
+			break
+		}
+		vars := slices.Clone(r.vars)
+		vars[i].Value = event.ScopeOf(ctx).Trace.Parentage()
+		return vars
+	}
+	return r.vars
 }
 
 // placeOf reads the variables that say where the job lives, which there is

@@ -82,6 +82,7 @@ func (c *command) singleOptions(s *single) (app.Options, error) {
 		}
 		*r = cfg.Runners[i]
 		r.Labels = cfg.MergedLabels(r)
+		one.Tracing = cfg.Tracing
 		if one.ShutdownTimeout == 0 {
 			one.ShutdownTimeout = cfg.ShutdownTimeout()
 		}

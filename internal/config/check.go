@@ -57,6 +57,7 @@ func (c *checker) check(opts Options) {
 		}
 	}
 	c.labels(c.cfg.Labels, root.child("labels"))
+	c.tracing(c.cfg.Tracing, root.child("tracing"))
 	for i := range c.cfg.Runners {
 		c.runner(&c.cfg.Runners[i], place{"runners", "runners"}.element(i))
 	}
@@ -113,7 +114,7 @@ func (c *checker) allowed(f structField, p place, value string) {
 			return
 		}
 		severity = Error
-	case "log_format":
+	case "log_format", "tracing.protocol":
 		severity = Error
 	}
 	text := fmt.Sprintf("found %s, want one of %s", quoteValue(value), strings.Join(f.allowed, ", "))

@@ -35,6 +35,7 @@ type Config struct {
 	SessionServer          *SessionServer    `toml:"session_server" doc:"Server of interactive web terminals."`
 	Machine                *MachineGlobal    `toml:"machine" doc:"Settings of docker+machine for the whole process."`
 	Experimental           *Experimental     `toml:"experimental" doc:"Features that may change."`
+	Tracing                *Tracing          `toml:"tracing" ours:"true" doc:"OpenTelemetry traces of jobs; see docs/tracing.md."`
 	Runners                []Runner          `toml:"runners" doc:"One entry for each runner that takes jobs."`
 
 	// Path is the file the configuration was read from, ModTime its

@@ -77,6 +77,7 @@ func describeProcess(b *strings.Builder, c *Config) {
 	default:
 		row(b, "metrics server", address.String())
 	}
+	row(b, "traces", describeTracing(c.Tracing))
 	row(b, "forced shutdown", "within "+brief(c.ShutdownTimeout()))
 	if age := c.ConnectionMaxAge(); age > 0 {
 		row(b, "new connections", "every "+brief(age))

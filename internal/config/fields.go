@@ -98,7 +98,9 @@ func findField(fields []structField, key string) int {
 }
 
 // hidden says whether values of the key must not be shown.
-func (f structField) hidden() bool { return f.private || f.typ == typeSecret() }
+func (f structField) hidden() bool {
+	return f.private || f.typ == typeSecret() || f.typ.Kind() == reflect.Map && f.typ.Elem() == typeSecret()
+}
 
 // structType returns the struct of a table or of a list of tables, or nil.
 func (f structField) structType() reflect.Type {

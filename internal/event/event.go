@@ -25,6 +25,8 @@ type Scope struct {
 	// Run is unique per job run in this process: two coordinators may hand
 	// out the same job id.
 	Run uint64
+	// Trace is the span of the job's trace that the fact belongs to.
+	Trace Trace
 }
 
 // Event is a fact with its place in the stream.
@@ -82,10 +84,9 @@ func (b *Bus) NextRun() uint64 {
 	return b.run
 }
 
-// Phase runs do as a phase of the job in ctx's scope. It is the only way to
-// open one: start and finish are told on every way out, panics included, so
-// the histogram, the span, the page and the log share one measurement.
-func (b *Bus) Phase(ctx context.Context, p job.Phase, do func(context.Context) error) (err error) {
+// PhaseHere is Phase for who made the phase's span beforehand, with Below, to
+// know it before the phase begins.
+func (b *Bus) PhaseHere(ctx context.Context, p job.Phase, do func(context.Context) error) (err error) {
 	start := time.Now()
 	b.Emit(ctx, PhaseStarted{Phase: p})
 	finished := false

@@ -396,3 +396,18 @@ func BenchmarkNew(b *testing.B) {
 		redact.New(redact.Rules{Phrases: secrets})
 	}
 }
+
+func TestText(t *testing.T) {
+	m := redact.New(redact.Rules{Phrases: []string{"hunter2"}})
+	for in, want := range map[string]string{
+		"":                          "",
+		"cannot open hunter2":       "cannot open [MASKED]",
+		"hunter2hunter2 glpat-abcd": "[MASKED][MASKED] glpat-[MASKED]",
+		"a hunter that is one":      "a hunter that is one",
+		"ends with hunt":            "ends with hunt",
+	} {
+		if got := m.Text(in); got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+	}
+}

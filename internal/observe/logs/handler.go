@@ -31,7 +31,8 @@ func Formats() []string { return []string{"runner", "text", "json"} }
 //	text    time=… level=warning msg="Job failed: exit status 1" job=12 duration_s=0.5
 //	json    {"time":…,"level":"warning","msg":"Job failed: exit status 1","job":12,"duration_s":0.5}
 //
-// Color is for the runner format on a terminal. An unknown format is an
+// The runner format is for people and leaves out the ids of traces, which would
+// take most of a line. Color is for the runner format on a terminal. An unknown format is an
 // error that names the known ones.
 func NewHandler(w io.Writer, format string, level slog.Leveler, color bool) (slog.Handler, error) {
 	o := &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
@@ -139,7 +140,9 @@ func (h *lines) Handle(_ context.Context, r slog.Record) error {
 	b.WriteString(reset)
 	b.Write(h.fields)
 	r.Attrs(func(a slog.Attr) bool {
-		writeField(b, h.prefix, a, mark, reset)
+		if a.Key != traceID && a.Key != spanID {
+			writeField(b, h.prefix, a, mark, reset)
+		}
 		return true
 	})
 	b.WriteByte('\n')

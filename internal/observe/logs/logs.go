@@ -43,6 +43,12 @@ type trouble struct {
 // repeatAfter is how often trouble that goes on is said again.
 const repeatAfter = time.Minute
 
+// Fields that join an entry to a job's trace.
+const (
+	traceID = "trace_id"
+	spanID  = "span_id"
+)
+
 // maxState bounds what is remembered of runners that may have gone.
 const maxState = 1024
 
@@ -64,7 +70,7 @@ func (o *Observer) say(e event.Event, level slog.Level, msg string, fields ...sl
 	if !o.log.Enabled(ctx, level) {
 		return
 	}
-	all := make([]slog.Attr, 0, 5+len(fields))
+	all := make([]slog.Attr, 0, 7+len(fields))
 	if e.Job != 0 {
 		all = append(all, slog.Int64("job", int64(e.Job)))
 		if p, ok := o.project[runKey{e.Run, e.Job}]; ok {
@@ -77,6 +83,9 @@ func (o *Observer) say(e event.Event, level slog.Level, msg string, fields ...sl
 		if e.Runner.Name != "" {
 			all = append(all, slog.String("runner_name", e.Runner.Name))
 		}
+	}
+	if e.Trace.Sampled {
+		all = append(all, slog.String(traceID, e.Trace.ID.String()), slog.String(spanID, e.Trace.Span.String()))
 	}
 	o.log.LogAttrs(ctx, level, msg, all...) //nolint:sloglint // the callers' messages are constants
 }

@@ -298,3 +298,30 @@ func TestSwitch(t *testing.T) {
 		t.Errorf("got %q, want it to end in %q", second, want)
 	}
 }
+
+// TestTraceIDs looks for the ids of a job's trace in every format.
+func TestTraceIDs(t *testing.T) {
+	on := event.NewTrace(event.TraceID{}, event.SpanID{}, true)
+	unsampled := event.NewTrace(event.TraceID{}, event.SpanID{}, false)
+	for _, tt := range []struct {
+		format string
+		trace  event.Trace
+		want   string
+	}{
+		{"json", on, fmt.Sprintf(`"trace_id":"%s","span_id":"%s"`, on.ID, on.Span)},
+		{"text", on, fmt.Sprintf("trace_id=%s span_id=%s", on.ID, on.Span)},
+		{"runner", on, ""},
+		{"json", unsampled, ""},
+		{"json", event.Trace{}, ""},
+	} {
+		var b bytes.Buffer
+		h, err := logs.NewHandler(&b, tt.format, slog.LevelInfo, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		logs.New(slog.New(h)).Observe(event.Event{Scope: event.Scope{Job: 1, Run: 1, Trace: tt.trace}, Fact: event.JobFinished{}})
+		if got := b.String(); !strings.Contains(got, tt.want) || tt.want == "" && strings.Contains(got, "trace_id") {
+			t.Errorf("%s: got %q, want %q", tt.format, got, tt.want)
+		}
+	}
+}

@@ -4,10 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"regexp"
-	"strings"
 
-	"github.com/glassrunner/glassrunner/internal/job"
+	"github.com/glassrunner/glassrunner/internal/redact"
 )
 
 // Counting returns a handler that calls count for every entry that next is
@@ -85,24 +83,5 @@ func scrubAttr(a slog.Attr) slog.Attr {
 	return slog.Attr{Key: a.Key, Value: v}
 }
 
-var (
-	tokens = regexp.MustCompile(`\b(?:(?:glpat|glrt|glrtr|glcbt|gldt|glptt|glft|glimt|glagent|glwt|glsoat|glffct|gloas|glsat)-[0-9A-Za-z_.=-]{4,}|GR1348941[0-9A-Za-z_-]{4,})`)
-	// The user name goes as well: it can be a token.
-	credentials = regexp.MustCompile(`://[^/?#\s"'@]*(?:@[^/?#\s"'@]*)*@`)
-	named       = regexp.MustCompile(`(?i)((?:private|job|runner|access|registration|authentication)[-_]token["']?\s*[=:]\s*["']?)[^\s&"',;}]+`)
-)
-
-// Scrub returns s with what looks like a GitLab token, like credentials in a
-// URL, or like the value of a token parameter replaced by job.Mask.
-func Scrub(s string) string {
-	if strings.Contains(s, "://") && strings.Contains(s, "@") {
-		s = credentials.ReplaceAllString(s, "://"+job.Mask+"@")
-	}
-	if strings.Contains(s, "gl") || strings.Contains(s, "GR1348941") {
-		s = tokens.ReplaceAllString(s, job.Mask)
-	}
-	if strings.Contains(s, "oken") || strings.Contains(s, "OKEN") {
-		s = named.ReplaceAllString(s, "${1}"+job.Mask)
-	}
-	return s
-}
+// Scrub is redact.Scrub.
+func Scrub(s string) string { return redact.Scrub(s) }

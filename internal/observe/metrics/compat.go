@@ -166,7 +166,7 @@ func (m *compat) configLoaded(f event.ConfigLoaded) {
 	m.loaded.Inc()
 }
 
-func (m *compat) jobStarted(e *entry, f event.JobStarted) {
+func (m *compat) jobStarted(e *entry, t event.Trace, f event.JobStarted) {
 	r := e.compat
 	r.jobs.Inc()
 	running := projectJobs(f.Info.ProjectJobsRunningOnInstanceRunners)
@@ -175,7 +175,7 @@ func (m *compat) jobStarted(e *entry, f event.JobStarted) {
 		o = m.queueDuration.with(r.short, r.name, r.system, running)
 		r.queueDuration[running] = o
 	}
-	o.Observe(max(0, f.Info.TimeInQueue.Seconds()))
+	observe(o, max(0, f.Info.TimeInQueue.Seconds()), t)
 	if r.queueSize == nil {
 		r.queueSize = m.queueSize.with(r.short, r.name, r.system)
 		r.queueDepth = m.queueDepth.with(r.short, r.name, r.system)
@@ -198,7 +198,7 @@ func projectJobs(s string) string {
 
 func (m *compat) jobRemoved(j *jobRecord) {
 	if j.finished {
-		m.durationOf(j.entry.compat, j.mode).Observe(max(0, j.took.Seconds()))
+		observe(m.durationOf(j.entry.compat, j.mode), max(0, j.took.Seconds()), j.trace)
 	}
 }
 
@@ -244,7 +244,7 @@ func (m *compat) observe(ev event.Event, e *entry, j *jobRecord) {
 		}
 	case event.PhaseFinished:
 		if j != nil && j.high {
-			m.stage(j.entry.compat, f.Phase, f.Took)
+			m.stage(j, f.Phase, f.Took)
 		}
 	default:
 	}
@@ -289,14 +289,15 @@ func (m *compat) jobFinished(e event.Event, f event.JobFinished, j *jobRecord) {
 	}
 }
 
-func (m *compat) stage(r *compatRunner, p job.Phase, took time.Duration) {
+func (m *compat) stage(j *jobRecord, p job.Phase, took time.Duration) {
+	r := j.entry.compat
 	stage := phaseLabel(p)
 	o := r.stages[stage]
 	if o == nil {
 		o = m.stageDuration.with(r.short, r.name, r.system, stage)
 		r.stages[stage] = o
 	}
-	o.Observe(max(0, took.Seconds()))
+	observe(o, max(0, took.Seconds()), j.trace)
 }
 
 // maxStatuses bounds how many statuses of one endpoint get a series of their

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -56,7 +57,11 @@ func (x *exposition) Gather() ([]*dto.MetricFamily, error) {
 func lines(m *dto.Metric) int {
 	switch {
 	case m.Histogram != nil:
-		return len(m.Histogram.Bucket) + 3 // +Inf, sum, count
+		n := len(m.Histogram.Bucket) + 3 // +Inf, sum, count
+		if b := m.Histogram.Bucket; len(b) > 0 && math.IsInf(b[len(b)-1].GetUpperBound(), 1) {
+			n-- // it is there when it has an exemplar
+		}
+		return n
 	case m.Summary != nil:
 		return len(m.Summary.Quantile) + 2
 	}

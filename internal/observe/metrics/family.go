@@ -12,6 +12,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+
+	"github.com/glassrunner/glassrunner/internal/event"
 )
 
 // family is one metric with its series, ready to be written as text.
@@ -64,6 +66,27 @@ type watched struct {
 func (w *watched) Observe(v float64) {
 	w.Observer.Observe(v)
 	w.changes.Add(1)
+}
+
+// ObserveWithExemplar implements prometheus.ExemplarObserver.
+func (w *watched) ObserveWithExemplar(v float64, exemplar prometheus.Labels) {
+	if o, ok := w.Observer.(prometheus.ExemplarObserver); ok {
+		o.ObserveWithExemplar(v, exemplar)
+	} else {
+		w.Observer.Observe(v)
+	}
+	w.changes.Add(1)
+}
+
+// observe measures v, with the trace as its exemplar when that is recorded.
+func observe(o prometheus.Observer, v float64, t event.Trace) {
+	if t.Sampled {
+		if x, ok := o.(prometheus.ExemplarObserver); ok {
+			x.ObserveWithExemplar(v, prometheus.Labels{"trace_id": t.ID.String()})
+			return
+		}
+	}
+	o.Observe(v)
 }
 
 func newFamily(d def) *family {
@@ -241,10 +264,15 @@ func (f *family) histogram(dst []byte, c *child, h *dto.Histogram, format int) [
 		dst = append(append(dst, `le="`...), le...)
 		dst = append(dst, `"} `...)
 		n := h.GetSampleCount()
-		if i < len(h.Bucket) {
-			n = h.Bucket[i].GetCumulativeCount()
+		var exemplar *dto.Exemplar
+		if i < len(h.Bucket) { // the last one is there only if it has an exemplar
+			n, exemplar = h.Bucket[i].GetCumulativeCount(), h.Bucket[i].Exemplar
 		}
-		dst = append(appendCount(dst, n, format), '\n')
+		dst = appendCount(dst, n, format)
+		if exemplar != nil && format == openMetrics {
+			dst = appendExemplar(dst, exemplar)
+		}
+		dst = append(dst, '\n')
 	}
 	dst = f.begin(dst, "_sum", c.labels)
 	dst = append(appendFloat(dst, h.GetSampleSum(), format), '\n')
@@ -252,6 +280,22 @@ func (f *family) histogram(dst []byte, c *child, h *dto.Histogram, format int) [
 	dst = append(appendCount(dst, h.GetSampleCount(), format), '\n')
 	if format == openMetrics && h.CreatedTimestamp != nil {
 		dst = f.created(dst, c, h.CreatedTimestamp.AsTime().UnixNano())
+	}
+	return dst
+}
+
+func appendExemplar(dst []byte, e *dto.Exemplar) []byte {
+	dst = append(dst, " # {"...)
+	for i, l := range e.Label {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(append(dst, l.GetName()...), '=', '"')
+		dst = append(appendEscaped(dst, l.GetValue()), '"')
+	}
+	dst = appendFloat(append(dst, '}', ' '), e.GetValue(), openMetrics)
+	if e.Timestamp != nil {
+		dst = appendFloat(append(dst, ' '), float64(e.Timestamp.AsTime().UnixNano())/1e9, openMetrics)
 	}
 	return dst
 }

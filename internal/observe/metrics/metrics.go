@@ -46,6 +46,8 @@ type Options struct {
 	SystemID string // of this process, for series without a runner
 	Build    Build
 	Now      func() time.Time // nil: time.Now
+	// Spans returns what became of the spans of traces; nil: nothing.
+	Spans func() (exported, dropped, failed uint64)
 }
 
 // Metrics is an event.Observer with a registry. Observe must not be called at
@@ -87,6 +89,7 @@ type jobRecord struct {
 	finished bool
 	mode     string
 	took     time.Duration
+	trace    event.Trace
 }
 
 // New returns Metrics with a registry of its own that also holds the Go
@@ -240,9 +243,9 @@ func (m *Metrics) jobStarted(e event.Event, f event.JobStarted) {
 	} else {
 		j = new(jobRecord)
 	}
-	*j = jobRecord{entry: r, high: f.HighCardinality}
+	*j = jobRecord{entry: r, high: f.HighCardinality, trace: e.Trace}
 	m.jobs[k] = j
-	m.compat.jobStarted(r, f)
+	m.compat.jobStarted(r, e.Trace, f)
 }
 
 func (m *Metrics) jobRemoved(e event.Event, f event.JobRemoved) {

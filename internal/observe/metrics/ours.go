@@ -329,7 +329,7 @@ func (m *ours) observeJob(ev event.Event, j *jobRecord) {
 			o = m.phases.with(r.short, r.name, r.system, phase)
 			r.phases[phase] = o
 		}
-		o.Observe(max(0, f.Took.Seconds()))
+		observe(o, max(0, f.Took.Seconds()), j.trace)
 	case event.Directed:
 		switch f.Directive {
 		case job.Cancel:
@@ -344,7 +344,7 @@ func (m *ours) observeJob(ev event.Event, j *jobRecord) {
 			reason = knownReason(f.Outcome.Reason)
 		}
 		r.finished[reason].Inc()
-		r.duration.Observe(max(0, f.Took.Seconds()))
+		observe(r.duration, max(0, f.Took.Seconds()), j.trace)
 	default:
 	}
 }

@@ -24,6 +24,7 @@ type present struct {
 	running, unsent, lag                        *now
 	lastPoll, lastJob, disabledUntil, healthy   *now
 	processState, oursConcurrent, oursEffective *now
+	spans                                       spansNow
 }
 
 func newPresent(c *catalogue, o Options) *present {
@@ -71,13 +72,14 @@ func newPresent(c *catalogue, o Options) *present {
 	})
 	p.oursConcurrent = c.present("gauge", def{name: "glassrunner_concurrent", help: "How many jobs the configuration allows at once.", labels: []string{"system_id"}})
 	p.oursEffective = c.present("gauge", def{name: "glassrunner_limit", help: "How many jobs the runner entry may run at once: its limit, at most what concurrent allows.", labels: runnerLabels()})
+	p.spans = newSpansNow(c, o.Spans)
 	return p
 }
 
 func (p *present) all() []*now {
 	return []*now{
 		p.jobs, p.inFlight, p.exceeded, p.hardLimit, p.adaptiveLimit, p.usedLimit, p.processInfo, p.concurrent, p.limit,
-		p.running, p.unsent, p.lag, p.lastPoll, p.lastJob, p.disabledUntil, p.healthy, p.processState, p.oursConcurrent, p.oursEffective,
+		p.running, p.unsent, p.lag, p.lastPoll, p.lastJob, p.disabledUntil, p.healthy, p.processState, p.oursConcurrent, p.oursEffective, p.spans.total,
 	}
 }
 
@@ -138,6 +140,7 @@ type requestsNow struct {
 func (p *present) collect(send send) {
 	s := p.board.Present()
 	p.process(send, s)
+	p.spans.collect(send)
 	states := make(map[jobState]int, len(s.Jobs)+len(s.Runners))
 	runners := make([]runnerNow, 0, len(s.Runners))
 	requests := make([]requestsNow, 0, len(s.Runners))
