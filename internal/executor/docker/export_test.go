@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"bytes"
 	"context"
 
 	"github.com/distribution/reference"
@@ -72,4 +73,16 @@ func Policies(c config.Docker, wanted []string) ([]string, error) {
 		out = append(out, string(p))
 	}
 	return out, err
+}
+
+// Marked passes chunks of a stream through to the mark, and returns what came
+// before it and the exit code; ok: the mark came.
+func Marked(mark string, chunks [][]byte) (out string, code int, ok bool) {
+	var b bytes.Buffer
+	var s stream
+	s.expect(mark, &b, func(n int) { code, ok = n, true })
+	for _, c := range chunks {
+		_, _ = s.Write(bytes.Clone(c)) // it never fails
+	}
+	return b.String(), code, ok
 }

@@ -36,7 +36,8 @@ type image struct {
 	id     string
 	digest string // NAME@sha256:…, "" when it came from no registry
 	user   string
-	ports  []string // that it exposes, "5432/tcp"
+	// entrypoint: the image has a program that comes before the command.
+	entrypoint bool
 }
 
 // reference is what containers are made of.
@@ -188,9 +189,7 @@ func (i *images) inspect(ctx context.Context, name, platform string) (image, boo
 	img := image{name: name, id: info.ID, digest: digestOf(name, info.RepoDigests)}
 	if info.Config != nil {
 		img.user = info.Config.User
-		for port := range info.Config.ExposedPorts {
-			img.ports = append(img.ports, port)
-		}
+		img.entrypoint = len(info.Config.Entrypoint) > 0
 	}
 	return img, true, nil
 }

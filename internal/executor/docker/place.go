@@ -122,6 +122,7 @@ func (p *place) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.build.ahead(ctx)
 	p.stage("prepare")
 	return nil
 }
@@ -226,7 +227,8 @@ func (p *place) Close(ctx context.Context) error {
 		return nil
 	}
 	p.stage("docker_cleanup")
-	p.helper.close()
+	p.build.discard()
+	p.helper.disconnect()
 	_, err := p.engine.removeRun(ctx, p.run, !p.c.VolumeKeep)
 	p.logs.Wait()
 	p.engine.close()
