@@ -38,6 +38,7 @@ type engine struct {
 	host   string // address of this machine, as containers reach it
 	socket string
 	client *http.Client
+	dir    string // of an engine of a test's own
 }
 
 // newEngine skips the test where there is no engine, and fails it where
@@ -114,7 +115,7 @@ func (e *engine) load() {
 	put(tar.Header{Name: "bin/busybox", Mode: 0o755}, program)
 	put(tar.Header{Name: "etc/passwd", Mode: 0o644}, []byte("root:x:0:0:root:/root:/bin/sh\nci:x:1000:1000::/tmp:/bin/sh\n"))
 	put(tar.Header{Name: "entry", Mode: 0o755}, []byte("#!/bin/sh\nexport FROM_ENTRYPOINT=yes\nexec \"$@\"\n"))
-	for a := range strings.FieldsSeq("sh cat ls id sleep mkdir touch rm echo env kill sort grep wget httpd sed printf date awk find chmod cut hostname test expr head wc dd df nc tr") {
+	for a := range strings.FieldsSeq("sh cat ls id sleep mkdir touch rm echo env kill sort grep wget httpd sed printf date awk find chmod cut hostname test expr head wc dd df nc tr true") {
 		put(tar.Header{Name: "bin/" + a, Linkname: "busybox", Typeflag: tar.TypeSymlink}, nil)
 	}
 	put(tar.Header{Name: "tmp/", Mode: 0o1777, Typeflag: tar.TypeDir}, nil)

@@ -84,6 +84,15 @@ func (p *place) policies(image string, wanted []string) ([]policy, error) {
 	return out, nil
 }
 
+// wellFormed refuses what cannot be the name or the number of an image, before
+// it gets into addresses and lines of the log.
+func wellFormed(name string) error {
+	if _, err := reference.ParseAnyReference(name); err != nil {
+		return misconfigured("image %.100q: %w", name, err)
+	}
+	return nil
+}
+
 // get makes sure that the engine has an image, by one policy after the other.
 func (i *images) get(ctx context.Context, name string, policies []policy, platform string) (image, error) {
 	key := name + "\x00" + platform

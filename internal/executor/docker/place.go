@@ -148,6 +148,9 @@ func (p *place) imageName() (string, error) {
 	if name == "" {
 		return "", misconfigured("no Docker image specified to run the build in")
 	}
+	if err := wellFormed(name); err != nil {
+		return "", err
+	}
 	return name, p.allowed("images", name, p.c.AllowedImages, []string{def})
 }
 
@@ -323,9 +326,10 @@ func (t *task) wait() error {
 }
 
 // badRequest marks an error with which the engine refused what it was asked
-// for as one of the configuration.
+// for as one of the configuration. A user whom the image does not know it takes
+// for its own failure.
 func badRequest(err error) error {
-	if cerrdefs.IsInvalidArgument(err) {
+	if cerrdefs.IsInvalidArgument(err) || err != nil && strings.Contains(err.Error(), "unable to find user") {
 		return &executor.Error{Reason: job.ConfigurationError, Err: err}
 	}
 	return err
