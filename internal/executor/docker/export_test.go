@@ -3,6 +3,7 @@ package docker
 import (
 	"bytes"
 	"context"
+	"time"
 
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/container"
@@ -19,7 +20,11 @@ var (
 	Match        = match
 	Hostname     = hostname
 	Platform     = parsePlatform
+	PullDelay    = pullDelay
 )
+
+// SetPullDelay makes d wait that long until it asks a registry again.
+func SetPullDelay(d *Driver, t time.Duration) { d.delay = func() time.Duration { return t } }
 
 // ParseVolume is parseVolume.
 func ParseVolume(v string) (source, target, opts string, err error) {

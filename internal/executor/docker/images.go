@@ -221,6 +221,11 @@ func digestOf(name string, digests []string) string {
 // pullTries is how often a registry is asked that does not answer.
 const pullTries = 3
 
+// pullDelay is between 2 and 10 s, so that many jobs do not ask at once.
+func pullDelay() time.Duration {
+	return 2*time.Second + rand.N(8*time.Second) //nolint:gosec // not a secret
+}
+
 // pull fetches an image and returns how many bytes that were.
 func (i *images) pull(ctx context.Context, name, platform string) (int64, error) {
 	p := i.p
@@ -253,7 +258,7 @@ func (i *images) pull(ctx context.Context, name, platform string) (int64, error)
 		if _, ok := errors.AsType[*engineError](err); ok {
 			return n, err
 		}
-		delay := 2*time.Second + rand.N(8*time.Second) //nolint:gosec // not a secret
+		delay := p.d.delay()
 		p.warn("Pulling %s failed: %v. Trying again in %s (%d of %d).", full, err, delay.Round(time.Second), try+1, pullTries)
 		t := time.NewTimer(delay)
 		select {
