@@ -79,9 +79,7 @@ func TestDockerEngineDies(t *testing.T) {
 	}
 	want(t, w.run(fakegitlab.Job{Script: []string{"true"}}), "success")
 	w.eventually("an engine without leftovers", func() bool { return e.left(w) == "" })
-	if left := w.stateLeft(); len(left) > 0 {
-		t.Errorf("the state directory has %v", left)
-	}
+	w.eventually("an empty state directory", func() bool { return len(w.stateLeft()) == 0 })
 	p.waitValue(2, "glassrunner_jobs_finished_total", "reason", "runner_system_failure")
 }
 
@@ -158,10 +156,13 @@ func TestDockerHundred(t *testing.T) {
 		}
 		ids = append(ids, w.enqueue(j))
 	}
-	w.eventually("all jobs at work", func() bool {
+	// A hundred containers take their time.
+	if err := poll(2*patience, func() bool {
 		files, err := os.ReadDir(barrier)
 		return err == nil && len(files) == jobs
-	})
+	}); err != nil {
+		t.Fatalf("all jobs at work: %v", err)
+	}
 	if n := e.count(w, "/containers/json?filters="); n != jobs*(2+services) {
 		t.Errorf("%d containers run, want %d", n, jobs*(2+services))
 	}
