@@ -18,6 +18,7 @@ surroundings() {
   # The version comes from the linker flags; a checkout that belongs to another user cannot be stamped.
   export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"
   export GLASSRUNNER_TOOLS=${GLASSRUNNER_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/glassrunner/tools}
+  export GLASSRUNNER_IMAGES=${GLASSRUNNER_IMAGES:-${XDG_CACHE_HOME:-$HOME/.cache}/glassrunner/images}
   export GOLANGCI_LINT_CACHE=${GOLANGCI_LINT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/golangci-lint}
   export LC_ALL=C.UTF-8
 
@@ -42,6 +43,10 @@ surroundings() {
 # finish ends every run. On success it prints nothing: the last words are go test's.
 finish() {
   local code=$?
+  if [[ -n ${engine_dir:-} ]]; then
+    scripts/dockerd.sh stop "$engine_dir" || true
+    rm -rf "$engine_dir" || true
+  fi
   if [[ -n ${home:-} ]]; then
     chmod -R u+w "$home" || true
     rm -rf "$home" || true
@@ -142,6 +147,40 @@ step_vulnerabilities() {
 # fuzz: each target briefly, seeds first.
 step_fuzz() { FUZZTIME=${FUZZTIME:-3s} scripts/fuzz.sh; }
 
+# engine starts a Docker engine of the tests' own, once a run; finish ends it.
+# Where none can be had the tests of Docker are skipped. CI as root has to have one.
+engine() {
+  local settings
+  if [[ ${CI:-} == true && $(id -u) -eq 0 ]]; then
+    export GLASSRUNNER_NEED_DOCKER=1
+  fi
+  if [[ -n ${GLASSRUNNER_TEST_DOCKER:-}$engine_dir ]]; then
+    return
+  fi
+  engine_dir=$(mktemp -d)
+  if ! settings=$(scripts/dockerd.sh start "$engine_dir"); then
+    without "the tests of the Docker executor need a Docker engine"
+    return
+  fi
+  eval "$settings"
+}
+
+# helper_image gives the engine the image of helper containers.
+helper_image() {
+  engine
+  if [[ -n ${GLASSRUNNER_TEST_DOCKER:-} ]] && ! DOCKER_HOST=$GLASSRUNNER_TEST_DOCKER scripts/helper-image.sh; then
+    without "whole-program tests with Docker need the helper image, which cannot be built"
+  fi
+}
+
+# without says what is left out, or ends the run where it must not be.
+without() {
+  echo "!! $1"
+  if [[ -n ${GLASSRUNNER_NEED_DOCKER:-} ]]; then
+    return 1
+  fi
+}
+
 # unit: every package but the whole-program tests.
 step_unit() {
   local cgo=1 race=(-race) packages
@@ -149,6 +188,7 @@ step_unit() {
     echo "!! no C compiler: the race detector is left out"
     cgo=0 race=()
   fi
+  engine
   packages=$(go list ./...)
   mapfile -t packages < <(grep -v '/test/e2e' <<<"$packages")
   CGO_ENABLED=$cgo go_test "${race[@]}" -shuffle=on -timeout 10m "${packages[@]}"
@@ -160,6 +200,7 @@ step_e2e() {
   GLASSRUNNER_VERSITYGW=$(tool versitygw) || echo "!! no S3 server: versitygw cannot be built"
   GLASSRUNNER_OTELCOL=$(tool otelcol) || echo "!! no OpenTelemetry collector: otelcol cannot be built"
   export GLASSRUNNER_VERSITYGW GLASSRUNNER_OTELCOL
+  helper_image
   go_test -timeout 20m ./test/e2e/...
 }
 
@@ -181,6 +222,7 @@ for step in "${steps[@]}"; do
   fi
 done
 
+engine_dir=""
 trap finish EXIT
 surroundings
 began=0

@@ -1,9 +1,11 @@
 package app
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"os"
+	"os/user"
 
 	"github.com/glassrunner/glassrunner/internal/config"
 	"github.com/glassrunner/glassrunner/internal/event"
@@ -17,22 +19,35 @@ func Executors() []string { return []string{"docker", "shell"} }
 
 // driver builds the executor of one [[runners]] entry.
 func driver(c *config.Config, r *config.Runner, o Options, bus *event.Bus, log *slog.Logger) (executor.Driver, error) {
+	account := cmp.Or(o.User, c.User)
 	switch r.Executor {
 	case "shell":
-		user := c.User
-		if o.User != "" {
-			user = o.User
-		}
 		return shell.New(shell.Options{
-			BuildsDir: r.BuildsDir, CacheDir: r.CacheDir, Shell: r.Shell, User: user,
+			BuildsDir: r.BuildsDir, CacheDir: r.CacheDir, Shell: r.Shell, User: account,
 			Dir: o.WorkingDirectory, Grace: r.GracefulKillTimeout(), Log: log, Helper: self(), Environ: jobEnviron(),
 		})
 	case "docker":
-		return docker.New(dockerOptions(r, bus, log))
+		d := dockerOptions(r, bus, log)
+		d.Home = homeOf(account, log)
+		return docker.New(d)
 	case "":
 		return nil, fmt.Errorf("no executor is configured: set executor to one of %v", Executors())
 	}
 	return nil, fmt.Errorf("executor %q is not in this build: use one of %v", r.Executor, Executors())
+}
+
+// homeOf is the home directory of a user; "" when there is none of that name, or
+// no name: the executor takes that of this process.
+func homeOf(name string, log *slog.Logger) string {
+	if name == "" {
+		return ""
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		log.Debug("looking for credentials of registries", "user", name, "error", err)
+		return ""
+	}
+	return u.HomeDir
 }
 
 // self is the running program, which has the commands that move caches and

@@ -95,7 +95,7 @@ func Extract(ctx context.Context, archive io.ReaderAt, length int64, dir string,
 	if o.Entries <= 0 {
 		o.Entries = DefaultEntries
 	}
-	e := &extractor{root: root, o: o, length: length, made: map[string]bool{".": true}}
+	e := &extractor{root: root, o: o, length: length, made: map[string]bool{".": true}, chown: os.Geteuid() == 0}
 	head := make([]byte, 4)
 	n, err := archive.ReadAt(head, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -122,15 +122,27 @@ type extractor struct {
 	dirs    []madeDir       // whose mode and time come last
 	links   []link
 	git     bool // the warning was given
+	chown   bool // this process may give files away
 }
 
 type madeDir struct {
 	name string
 	mode fs.FileMode
 	time time.Time
+	who  ids
 }
 
-type link struct{ name, target string }
+type link struct {
+	name, target string
+	who          ids
+}
+
+// ids are whose an entry was. In a container root extracts what a user of the
+// job's image may have archived, and has to be able to write again.
+type ids struct {
+	uid, gid int
+	known    bool
+}
 
 // permissions are what an archive may decide: not who a program runs as.
 const permissions = fs.ModePerm
@@ -193,7 +205,7 @@ func (e *extractor) mkdir(name string) error {
 		case fi.Mode()&0o300 != 0o300:
 			// Read-only, as an earlier extraction left it.
 			if e.root.Chmod(name, fi.Mode()&permissions|0o700) == nil {
-				e.dirs = append(e.dirs, madeDir{name, fi.Mode() & permissions, fi.ModTime()})
+				e.dirs = append(e.dirs, madeDir{name, fi.Mode() & permissions, fi.ModTime(), ids{}})
 			}
 		}
 	}
@@ -213,14 +225,14 @@ func (e *extractor) explain(name string, err error) error {
 }
 
 // dir makes a directory that has an entry of its own.
-func (e *extractor) dir(name string, mode fs.FileMode, at time.Time) error {
+func (e *extractor) dir(name string, mode fs.FileMode, at time.Time, who ids) error {
 	if name == "." {
 		return nil
 	}
 	if err := e.mkdir(name); err != nil {
 		return err
 	}
-	e.dirs = append(e.dirs, madeDir{name, mode & permissions, at})
+	e.dirs = append(e.dirs, madeDir{name, mode & permissions, at, who})
 	return nil
 }
 
@@ -236,17 +248,33 @@ func (e *extractor) create(root *os.Root, name string) (*os.File, error) {
 	return f, e.explain(name, err)
 }
 
-// fill writes a file's content, mode and time, and closes it.
-func (e *extractor) fill(ctx context.Context, root *os.Root, name string, f *os.File, r io.Reader, mode fs.FileMode, at time.Time, buf []byte) error {
+// meta is what an entry says of a file besides its content.
+type meta struct {
+	mode fs.FileMode
+	time time.Time
+	who  ids
+}
+
+// fill writes a file's content, owner, mode and time, and closes it.
+func (e *extractor) fill(ctx context.Context, root *os.Root, name string, f *os.File, r io.Reader, m meta, buf []byte) error {
 	_, err := io.CopyBuffer(struct{ io.Writer }{&meter{e, f}}, struct{ io.Reader }{reader{ctx, r}}, buf)
 	if err == nil {
-		err = f.Chmod(mode & permissions)
+		e.give(m.who, f.Chown)
+		err = f.Chmod(m.mode & permissions)
 	}
 	err = errors.Join(err, f.Close())
-	if err == nil && !at.IsZero() {
-		err = root.Chtimes(name, at, at)
+	if err == nil && !m.time.IsZero() {
+		err = root.Chtimes(name, m.time, m.time)
 	}
 	return err
+}
+
+// give gives something to its owner where that may be done. A container or a
+// file system may know too few users for it: then it stays whose it is.
+func (e *extractor) give(who ids, chown func(uid, gid int) error) {
+	if e.chown && who.known {
+		_ = chown(who.uid, who.gid) // see above
+	}
 }
 
 // meter counts what is written, of all files together.
@@ -275,14 +303,14 @@ func (e *extractor) allow(total int64) error {
 
 // link remembers a symbolic link. Its target is kept as it is: nothing here
 // follows it.
-func (e *extractor) link(name, target string) error {
+func (e *extractor) link(name, target string, who ids) error {
 	switch {
 	case name == ".":
 		return &UnsafeError{name, "is a link in place of the directory"}
 	case target == "" || len(target) > 4096 || strings.IndexByte(target, 0) >= 0:
 		return &UnsafeError{name, "is a link without a usable target"}
 	}
-	e.links = append(e.links, link{name, target})
+	e.links = append(e.links, link{name, target, who})
 	return nil
 }
 
@@ -299,6 +327,7 @@ func (e *extractor) finish() error {
 		if fi, err := e.root.Lstat(d.name); err != nil || !fi.IsDir() {
 			continue // a link that was here before
 		}
+		e.give(d.who, func(uid, gid int) error { return e.root.Chown(d.name, uid, gid) })
 		if !d.time.IsZero() {
 			if err := e.root.Chtimes(d.name, d.time, d.time); err != nil {
 				return e.explain(d.name, err)
@@ -323,7 +352,11 @@ func (e *extractor) symlink(l link) error {
 			return e.explain(l.name, err)
 		}
 	}
-	return e.explain(l.name, e.root.Symlink(l.target, l.name))
+	if err := e.root.Symlink(l.target, l.name); err != nil {
+		return e.explain(l.name, err)
+	}
+	e.give(l.who, func(uid, gid int) error { return e.root.Lchown(l.name, uid, gid) })
+	return nil
 }
 
 // special tells of an entry that is neither file, directory nor link.

@@ -60,12 +60,12 @@ func (e *extractor) tarEntry(ctx context.Context, t *tar.Reader, h *tar.Header, 
 	if err != nil {
 		return err
 	}
-	mode := h.FileInfo().Mode()
+	mode, who := h.FileInfo().Mode(), ids{h.Uid, h.Gid, true}
 	switch h.Typeflag {
 	case tar.TypeDir:
-		return e.dir(name, mode, h.ModTime)
+		return e.dir(name, mode, h.ModTime, who)
 	case tar.TypeSymlink:
-		return e.link(name, h.Linkname)
+		return e.link(name, h.Linkname, who)
 	case tar.TypeXGlobalHeader:
 		return nil
 	case tar.TypeReg, tar.TypeGNUSparse, tar.TypeLink:
@@ -87,7 +87,7 @@ func (e *extractor) tarEntry(ctx context.Context, t *tar.Reader, h *tar.Header, 
 		return err
 	}
 	files[name] = true
-	if err := e.fill(ctx, e.root, name, f, t, mode, h.ModTime, buf); err != nil {
+	if err := e.fill(ctx, e.root, name, f, t, meta{mode, h.ModTime, who}, buf); err != nil {
 		return fmt.Errorf("%s: %w", h.Name, err)
 	}
 	return nil

@@ -3,6 +3,7 @@ package archive
 import (
 	"archive/zip"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -116,13 +117,13 @@ func (e *extractor) plan(entries []*zip.File) ([]zipFile, error) {
 func (e *extractor) planOne(name string, f *zip.File, files *[]zipFile) error {
 	switch mode := f.Mode(); {
 	case mode.IsDir():
-		return e.dir(name, mode, f.Modified)
+		return e.dir(name, mode, f.Modified, zipOwner(f.Extra))
 	case mode&fs.ModeSymlink != 0:
 		target, err := readTarget(f)
 		if err != nil {
 			return err
 		}
-		return e.link(name, target)
+		return e.link(name, target, zipOwner(f.Extra))
 	case !mode.IsRegular():
 		e.special(f.Name)
 		return nil
@@ -135,6 +136,23 @@ func (e *extractor) planOne(name string, f *zip.File, files *[]zipFile) error {
 	}
 	*files = append(*files, zipFile{name, f})
 	return nil
+}
+
+// zipOwner reads the extra field 0x7875 of Info-ZIP: a version, and a length
+// and a number each for user and group.
+func zipOwner(extra []byte) ids {
+	for len(extra) >= 4 {
+		kind, n := binary.LittleEndian.Uint16(extra), int(binary.LittleEndian.Uint16(extra[2:]))
+		extra = extra[4:]
+		if n > len(extra) {
+			break
+		}
+		if kind == 0x7875 && n == 11 && extra[0] == 1 && extra[1] == 4 && extra[6] == 4 {
+			return ids{int(binary.LittleEndian.Uint32(extra[2:])), int(binary.LittleEndian.Uint32(extra[7:])), true}
+		}
+		extra = extra[n:]
+	}
+	return ids{}
 }
 
 func readTarget(f *zip.File) (string, error) {
@@ -217,6 +235,6 @@ func (w *zipWorker) extract(ctx context.Context, f zipFile) error {
 	if err != nil {
 		return errors.Join(err, r.Close())
 	}
-	err = w.e.fill(ctx, w.at, base, out, r, f.file.Mode(), f.file.Modified, w.buf)
+	err = w.e.fill(ctx, w.at, base, out, r, meta{f.file.Mode(), f.file.Modified, zipOwner(f.file.Extra)}, w.buf)
 	return errors.Join(err, r.Close())
 }

@@ -7,9 +7,12 @@ import (
 )
 
 // RenderOps turns ops into text that goes before a body, for executors that
-// cannot reach the job's files themselves.
+// cannot reach the job's files themselves. In a container a job is alone, and its
+// user may be another one than the helper's: modes that Op leaves open are there
+// those of the shell's umask.
 func RenderOps(j *Job, ops []Op) []byte {
 	w := j.writer()
+	w.private = j.Settings.SharedEnv
 	if len(ops) > 0 && (!absolute(j.Dirs.Project) || !absolute(j.Dirs.Temp)) {
 		w.rememberDir()
 	}
@@ -47,18 +50,30 @@ func (w *writer) op(o Op) {
 	switch o.Kind {
 	case OpMkdir:
 		mode := o.Mode
-		if mode == 0 {
+		switch {
+		case mode == 0 && !w.private:
+			w.line("mkdir -p ", p)
+			return
+		case mode == 0:
 			mode = 0o700
 		}
 		w.line(fmt.Sprintf("[ -d %s ] || (umask %03o && mkdir -p %s)", p, 0o777&^mode.Perm(), p))
 	case OpWrite:
 		w.line("rm -rf ", p)
-		w.line("(umask 077 && ", printf(o.Data), " >", p, ")")
+		if w.private {
+			w.line("(umask 077 && ", printf(o.Data), " >", p, ")")
+		} else {
+			w.line(printf(o.Data), " >", p)
+		}
 		if o.Mode != 0 {
 			w.line(fmt.Sprintf("chmod %03o %s", o.Mode.Perm(), p))
 		}
 	case OpTouch:
-		w.line("[ -e ", p, " ] || (umask 077 && : >", p, ")")
+		if w.private {
+			w.line("[ -e ", p, " ] || (umask 077 && : >", p, ")")
+		} else {
+			w.line("[ -e ", p, " ] || : >", p)
+		}
 	case OpRemove: // ops has it
 	case OpSweep:
 		var names []string

@@ -341,6 +341,21 @@ func TestRenderOps(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" || err != nil {
 				t.Errorf("%v (-want +got):\n%s", err, diff)
 			}
+			// In a container everybody may have the files, if the umask says so.
+			j.Settings.SharedEnv = false
+			shared := []script.Op{
+				{Kind: script.OpMkdir, Path: p("s/e")}, {Kind: script.OpWrite, Path: p("s/e/f")}, {Kind: script.OpTouch, Path: p("s/e/t")},
+				{Kind: script.OpTouch, Path: p("s/e/f")}, {Kind: script.OpMkdir, Path: p("s/e")}, {Kind: script.OpWrite, Path: p("s/e/x"), Mode: 0o700},
+			}
+			out, code = start(t, shell, t.TempDir(), append([]byte("umask 0\n"), script.Wrap(j, script.RenderOps(j, shared))...))
+			if out != "" || code != 0 {
+				t.Errorf("code %d, got:\n%s", code, out)
+			}
+			for name, want := range map[string]os.FileMode{"s": 0o777, "s/e": 0o777, "s/e/f": 0o666, "s/e/t": 0o666, "s/e/x": 0o700} {
+				if info, err := os.Stat(p(name)); err != nil || info.Mode().Perm() != want {
+					t.Errorf("%s: got %v, %v, want the mode %v", name, info, err, want)
+				}
+			}
 			if data, err := os.ReadFile(p("d/-f 'x'")); string(data) != "new\n%s\\n" {
 				t.Errorf("got %q, %v", data, err)
 			}

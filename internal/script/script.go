@@ -79,7 +79,7 @@ type Op struct {
 	Kind  OpKind
 	Path  string
 	Data  []byte
-	Mode  fs.FileMode // 0: 0700 for directories, 0600 for files
+	Mode  fs.FileMode // 0: 0700 for directories, 0600 for files; see RenderOps
 	Names []string
 }
 

@@ -17,6 +17,8 @@ type writer struct {
 	ps bool // PowerShell
 
 	bash bool
+	// private: files are for the user who makes them.
+	private bool
 }
 
 func (j *Job) powershell() bool { return j.Shell == "pwsh" || j.Shell == "powershell" }

@@ -8,20 +8,28 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/glassrunner/glassrunner/internal/fakegitlab"
 )
 
-// dockerImage is the image of jobs of these tests, made of the machine's busybox.
-const dockerImage = "glassrunner-e2e/box:1"
+// Images of jobs of these tests, made of the machine's busybox, and that of the
+// helper, which has bash and git.
+const (
+	dockerImage = "glassrunner-e2e/box:1"
+	imageUser   = "glassrunner-e2e/user:1"  // its user is 1000
+	imageEntry  = "glassrunner-e2e/entry:1" // its entrypoint sets FROM_ENTRYPOINT
+	imageHelper = "glassrunner/helper:1"
+)
 
 // engine is the Docker engine of the tests, by its own HTTP API: the tests
 // look at it with other eyes than the program.
@@ -30,6 +38,7 @@ type engine struct {
 	host   string // address of this machine, as containers reach it
 	socket string
 	client *http.Client
+	dir    string // of an engine of a test's own
 }
 
 // newEngine skips the test where there is no engine, and fails it where
@@ -44,18 +53,27 @@ func newEngine(t *testing.T) *engine {
 	if e.socket == "" || e.host == "" {
 		refuse("there is no Docker engine: eval \"$(scripts/dockerd.sh start DIR)\" starts one and sets GLASSRUNNER_TEST_DOCKER")
 	}
+	e.connect()
+	if code, _ := e.call(http.MethodGet, "/images/glassrunner/helper:1/json", nil); code != http.StatusOK {
+		refuse("the engine has no helper image: DOCKER_HOST=%s make helper-image", e.socket)
+	}
+	loaded.Do(e.load)
+	return e
+}
+
+// loaded is done once the engine has the images.
+var loaded sync.Once
+
+// connect makes the client.
+func (e *engine) connect() {
 	path := strings.TrimPrefix(e.socket, "unix://")
 	e.client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{
+		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", path)
 		},
 	}}
-	if code, _ := e.call(http.MethodGet, "/images/glassrunner/helper:1/json", nil); code != http.StatusOK {
-		refuse("the engine has no helper image: DOCKER_HOST=%s make helper-image", e.socket)
-	}
-	e.load()
-	return e
 }
 
 func (e *engine) call(method, path string, body io.Reader) (int, string) {
@@ -76,7 +94,7 @@ func (e *engine) call(method, path string, body io.Reader) (int, string) {
 	return resp.StatusCode, string(text)
 }
 
-// load makes dockerImage.
+// load makes the images.
 func (e *engine) load() {
 	e.t.Helper()
 	program, err := os.ReadFile("/bin/busybox")
@@ -95,16 +113,21 @@ func (e *engine) load() {
 		}
 	}
 	put(tar.Header{Name: "bin/busybox", Mode: 0o755}, program)
-	put(tar.Header{Name: "etc/passwd", Mode: 0o644}, []byte("root:x:0:0:root:/root:/bin/sh\n"))
-	for a := range strings.FieldsSeq("sh cat ls id sleep mkdir touch rm echo env kill sort grep wget httpd sed printf date awk find chmod cut hostname test expr head wc") {
+	put(tar.Header{Name: "etc/passwd", Mode: 0o644}, []byte("root:x:0:0:root:/root:/bin/sh\nci:x:1000:1000::/tmp:/bin/sh\n"))
+	put(tar.Header{Name: "entry", Mode: 0o755}, []byte("#!/bin/sh\nexport FROM_ENTRYPOINT=yes\nexec \"$@\"\n"))
+	for a := range strings.FieldsSeq("sh cat ls id sleep mkdir touch rm echo env kill sort grep wget httpd sed printf date awk find chmod cut hostname test expr head wc dd df nc tr true") {
 		put(tar.Header{Name: "bin/" + a, Linkname: "busybox", Typeflag: tar.TypeSymlink}, nil)
 	}
 	put(tar.Header{Name: "tmp/", Mode: 0o1777, Typeflag: tar.TypeDir}, nil)
 	if err := w.Close(); err != nil {
 		e.t.Fatal(err)
 	}
-	if code, text := e.call(http.MethodPost, "/images/create?fromSrc=-&repo=glassrunner-e2e/box&tag=1", &b); code != http.StatusOK {
-		e.t.Fatalf("importing an image: %d %s", code, text)
+	for name, change := range map[string]string{dockerImage: "CMD sh", imageUser: "USER ci", imageEntry: `ENTRYPOINT ["/entry"]`} {
+		repo, tag, _ := strings.Cut(name, ":")
+		path := "/images/create?fromSrc=-&repo=" + repo + "&tag=" + tag + "&changes=" + url.QueryEscape(change)
+		if code, text := e.call(http.MethodPost, path, bytes.NewReader(b.Bytes())); code != http.StatusOK {
+			e.t.Fatalf("importing %s: %d %s", name, code, text)
+		}
 	}
 }
 
@@ -138,13 +161,29 @@ func dockerWorld(t *testing.T, e *engine, o fakegitlab.Options) *world {
 	if o.LongPoll == 0 {
 		o.LongPoll = 5 * time.Second
 	}
+	// Tokens that no other test has: cache volumes are named after them.
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(w.mark))
+	o.Seed = h.Sum64()
 	w.server = fakegitlab.New(o)
 	if err := w.server.Start(net.JoinHostPort(e.host, "0")); err != nil {
 		t.Fatal(err)
 	}
 	w.runner = w.addRunner("e2e", fakegitlab.Limits{RequestConcurrency: 1, CheckInterval: 500 * time.Millisecond})
-	t.Cleanup(w.finish)
+	t.Cleanup(func() {
+		w.finish()
+		e.forget(w)
+	})
 	return w
+}
+
+// forget removes the volumes that jobs of a world left for later ones.
+func (e *engine) forget(w *world) {
+	e.t.Helper()
+	filters := url.QueryEscape(`{"label":["mark=` + w.mark + `"]}`)
+	if code, text := e.call(http.MethodPost, "/volumes/prune?filters="+filters, nil); code != http.StatusOK {
+		e.t.Errorf("removing volumes: %d %s", code, text)
+	}
 }
 
 // docker is the configuration of a runner that uses the engine.

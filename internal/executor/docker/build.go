@@ -29,6 +29,27 @@ type build struct {
 	config   container.Config
 	id       string
 	owned    bool // the job's files belong to the image's user
+	next     *early
+}
+
+// session is a started container whose first process waits for a script.
+type session struct {
+	conn client.HijackedResponse
+	end  <-chan ended
+	stop context.CancelFunc // ends the wait for the end
+}
+
+// close gives the connection up. The container is another matter.
+func (s *session) close() {
+	s.stop()
+	s.conn.Close()
+}
+
+// early is a session that begins in the background, ahead of its script.
+type early struct {
+	*task
+	cancel context.CancelFunc
+	s      *session
 }
 
 // plan reads what the container will be like.
@@ -110,7 +131,10 @@ func (b *build) ensure(ctx context.Context) error {
 }
 
 // forget makes the next command use a new container.
-func (b *build) forget() { b.id = "" }
+func (b *build) forget() {
+	b.discard()
+	b.id = ""
+}
 
 // run runs a script of the user.
 func (b *build) run(ctx context.Context, c executor.Command) error {
@@ -160,28 +184,101 @@ func root(user string) bool {
 	return user == "" || user == "root" || user == "0"
 }
 
+// ahead starts the container in the background. That takes as long as the
+// helper takes for all that comes before the first script; the shell waits. An
+// entrypoint could see that the sources are not there yet, so it starts in time.
+func (b *build) ahead(ctx context.Context) {
+	entrypoint := b.image.entrypoint
+	if own := b.config.Entrypoint; len(own) > 0 {
+		entrypoint = own[0] != ""
+	}
+	if entrypoint {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	e := &early{cancel: cancel}
+	e.task = b.p.background(ctx, func(ctx context.Context) (err error) {
+		e.s, err = b.begin(ctx)
+		return err
+	})
+	b.next = e
+}
+
+// discard gives up what began ahead.
+func (b *build) discard() {
+	e := b.next
+	if e == nil {
+		return
+	}
+	b.next = nil
+	e.cancel()
+	if e.wait() == nil {
+		e.s.close()
+	}
+}
+
+// session returns the container started: the one that began ahead, if it waits.
+func (b *build) session(ctx context.Context) (*session, error) {
+	p := b.p
+	if e := b.next; e != nil {
+		select {
+		case <-e.done:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx) // the next command may have it
+		}
+		// Whatever is wrong with it shows when it begins again.
+		if e.err == nil && b.waits(ctx, e.s) {
+			b.next = nil
+			return e.s, nil
+		}
+		b.discard()
+	}
+	s, err := b.begin(ctx)
+	if err != nil && ctx.Err() != nil { // it may have started all the same
+		err = errors.Join(context.Cause(ctx), p.halt(ctx, b.id, 0, true))
+	}
+	return s, err
+}
+
+// waits says whether a container that began ahead is still there.
+func (b *build) waits(ctx context.Context, s *session) bool {
+	select {
+	case <-s.end:
+		return false
+	default:
+	}
+	info, err := b.p.engine.ContainerInspect(ctx, b.id, client.ContainerInspectOptions{})
+	return err == nil && info.Container.State != nil && info.Container.State.Running
+}
+
+// begin starts the container.
+func (b *build) begin(ctx context.Context) (*session, error) {
+	conn, err := b.p.engine.attach(ctx, b.id, true)
+	if err != nil {
+		return nil, b.failed(ctx, "attaching to", err)
+	}
+	// What ends the wait is the container, and who waits.
+	watch, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s := &session{conn: conn, stop: stop, end: b.p.engine.end(watch, b.id, container.WaitConditionNextExit)}
+	if _, err := b.p.engine.ContainerStart(ctx, b.id, client.ContainerStartOptions{}); err != nil {
+		s.close()
+		return nil, b.failed(ctx, "starting", badRequest(err))
+	}
+	return s, nil
+}
+
 // attached starts the container, feeds it a script and waits for its end.
 func (b *build) attached(ctx context.Context, c executor.Command, script []byte) error {
 	p := b.p
-	conn, err := p.engine.attach(ctx, b.id, true)
+	s, err := b.session(ctx)
 	if err != nil {
-		return b.failed(ctx, "attaching to", err)
+		return err
 	}
-	// What ends the wait is the container, and this function.
-	watch, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopWatching()
-	end := p.engine.end(watch, b.id, container.WaitConditionNextExit)
-	if _, err := p.engine.ContainerStart(ctx, b.id, client.ContainerStartOptions{}); err != nil {
-		conn.Close()
-		if ctx.Err() != nil { // it may have started all the same
-			return errors.Join(context.Cause(ctx), p.halt(ctx, b.id, 0, true))
-		}
-		return b.failed(ctx, "starting", badRequest(err))
-	}
-	x := newExchange(conn, c, script)
+	defer s.stop()
+	x := newExchange(s.conn, c, script)
 	defer x.end()
 	select {
-	case e := <-end:
+	case e := <-s.end:
 		if ctx.Err() != nil {
 			break
 		}
@@ -195,7 +292,7 @@ func (b *build) attached(ctx context.Context, c executor.Command, script []byte)
 	case <-ctx.Done():
 	}
 	err = p.halt(ctx, b.id, c.Grace, true)
-	_ = x.settled(watch) // the cause below is what counts
+	_ = x.settled(context.WithoutCancel(ctx)) // the cause below is what counts
 	return errors.Join(context.Cause(ctx), err)
 }
 

@@ -56,6 +56,8 @@ type Options struct {
 type Driver struct {
 	o        Options
 	hostname string
+	// delay is how long to wait until a registry is asked again.
+	delay func() time.Duration
 
 	mu   sync.Mutex
 	left []string // runs whose removal failed because the engine was away
@@ -88,7 +90,7 @@ func New(o Options) (*Driver, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	d := &Driver{o: o}
+	d := &Driver{o: o, delay: pullDelay}
 	d.hostname, _ = os.Hostname()
 	return d, nil
 }

@@ -1,7 +1,9 @@
 package docker
 
 import (
+	"bytes"
 	"context"
+	"time"
 
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/container"
@@ -18,7 +20,11 @@ var (
 	Match        = match
 	Hostname     = hostname
 	Platform     = parsePlatform
+	PullDelay    = pullDelay
 )
+
+// SetPullDelay makes d wait that long until it asks a registry again.
+func SetPullDelay(d *Driver, t time.Duration) { d.delay = func() time.Duration { return t } }
 
 // ParseVolume is parseVolume.
 func ParseVolume(v string) (source, target, opts string, err error) {
@@ -72,4 +78,16 @@ func Policies(c config.Docker, wanted []string) ([]string, error) {
 		out = append(out, string(p))
 	}
 	return out, err
+}
+
+// Marked passes chunks of a stream through to the mark, and returns what came
+// before it and the exit code; ok: the mark came.
+func Marked(mark string, chunks [][]byte) (out string, code int, ok bool) {
+	var b bytes.Buffer
+	var s stream
+	s.expect(mark, &b, func(n int) { code, ok = n, true })
+	for _, c := range chunks {
+		_, _ = s.Write(bytes.Clone(c)) // it never fails
+	}
+	return b.String(), code, ok
 }

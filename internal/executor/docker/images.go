@@ -36,7 +36,8 @@ type image struct {
 	id     string
 	digest string // NAME@sha256:…, "" when it came from no registry
 	user   string
-	ports  []string // that it exposes, "5432/tcp"
+	// entrypoint: the image has a program that comes before the command.
+	entrypoint bool
 }
 
 // reference is what containers are made of.
@@ -81,6 +82,15 @@ func (p *place) policies(image string, wanted []string) ([]policy, error) {
 		return nil, misconfigured("invalid pull policy for image %q: pull_policy (%v) defined in %s is not one of the allowed_pull_policies (%v)", image, wanted, source, allowed)
 	}
 	return out, nil
+}
+
+// wellFormed refuses what cannot be the name or the number of an image, before
+// it gets into addresses and lines of the log.
+func wellFormed(name string) error {
+	if _, err := reference.ParseAnyReference(name); err != nil {
+		return misconfigured("image %.100q: %w", name, err)
+	}
+	return nil
 }
 
 // get makes sure that the engine has an image, by one policy after the other.
@@ -188,9 +198,7 @@ func (i *images) inspect(ctx context.Context, name, platform string) (image, boo
 	img := image{name: name, id: info.ID, digest: digestOf(name, info.RepoDigests)}
 	if info.Config != nil {
 		img.user = info.Config.User
-		for port := range info.Config.ExposedPorts {
-			img.ports = append(img.ports, port)
-		}
+		img.entrypoint = len(info.Config.Entrypoint) > 0
 	}
 	return img, true, nil
 }
@@ -212,6 +220,11 @@ func digestOf(name string, digests []string) string {
 
 // pullTries is how often a registry is asked that does not answer.
 const pullTries = 3
+
+// pullDelay is between 2 and 10 s, so that many jobs do not ask at once.
+func pullDelay() time.Duration {
+	return 2*time.Second + rand.N(8*time.Second) //nolint:gosec // not a secret
+}
 
 // pull fetches an image and returns how many bytes that were.
 func (i *images) pull(ctx context.Context, name, platform string) (int64, error) {
@@ -245,7 +258,7 @@ func (i *images) pull(ctx context.Context, name, platform string) (int64, error)
 		if _, ok := errors.AsType[*engineError](err); ok {
 			return n, err
 		}
-		delay := 2*time.Second + rand.N(8*time.Second) //nolint:gosec // not a secret
+		delay := p.d.delay()
 		p.warn("Pulling %s failed: %v. Trying again in %s (%d of %d).", full, err, delay.Round(time.Second), try+1, pullTries)
 		t := time.NewTimer(delay)
 		select {

@@ -122,6 +122,7 @@ func (p *place) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.build.ahead(ctx)
 	p.stage("prepare")
 	return nil
 }
@@ -146,6 +147,9 @@ func (p *place) imageName() (string, error) {
 	}
 	if name == "" {
 		return "", misconfigured("no Docker image specified to run the build in")
+	}
+	if err := wellFormed(name); err != nil {
+		return "", err
 	}
 	return name, p.allowed("images", name, p.c.AllowedImages, []string{def})
 }
@@ -226,7 +230,8 @@ func (p *place) Close(ctx context.Context) error {
 		return nil
 	}
 	p.stage("docker_cleanup")
-	p.helper.close()
+	p.build.discard()
+	p.helper.disconnect()
 	_, err := p.engine.removeRun(ctx, p.run, !p.c.VolumeKeep)
 	p.logs.Wait()
 	p.engine.close()
@@ -321,9 +326,10 @@ func (t *task) wait() error {
 }
 
 // badRequest marks an error with which the engine refused what it was asked
-// for as one of the configuration.
+// for as one of the configuration. A user whom the image does not know it takes
+// for its own failure.
 func badRequest(err error) error {
-	if cerrdefs.IsInvalidArgument(err) {
+	if cerrdefs.IsInvalidArgument(err) || err != nil && strings.Contains(err.Error(), "unable to find user") {
 		return &executor.Error{Reason: job.ConfigurationError, Err: err}
 	}
 	return err

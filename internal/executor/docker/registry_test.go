@@ -19,6 +19,7 @@ import (
 
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/executor"
+	"github.com/glassrunner/glassrunner/internal/executor/docker"
 	"github.com/glassrunner/glassrunner/internal/job"
 )
 
@@ -184,6 +185,19 @@ func TestPulls(t *testing.T) {
 	}
 }
 
+func TestPullDelay(t *testing.T) {
+	seen := map[time.Duration]bool{}
+	for range 100 {
+		d := docker.PullDelay()
+		if seen[d] = true; d < 2*time.Second || d >= 10*time.Second {
+			t.Errorf("got %v", d)
+		}
+	}
+	if len(seen) < 90 {
+		t.Errorf("of 100 delays %d differ", len(seen))
+	}
+}
+
 func TestRegistryIsAway(t *testing.T) {
 	engine(t)
 	o, r := options(t), request(t)
@@ -193,7 +207,9 @@ func TestRegistryIsAway(t *testing.T) {
 	defer cancel()
 	log := &buffer{}
 	r.Log = log
-	_, err := newDriver(t, o).Open(ctx, r)
+	d := newDriver(t, o)
+	docker.SetPullDelay(d, 10*time.Millisecond)
+	_, err := d.Open(ctx, r)
 	wantReason(t, err, job.ExternalDependency, "127.0.0.1:1/none:1")
 	if n := strings.Count(log.String(), "Trying again in"); n != 2 {
 		t.Errorf("tried again %d times, want 2:\n%s", n, log)

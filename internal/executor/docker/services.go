@@ -84,6 +84,9 @@ func (p *place) planService(index int, s job.Image, taken map[string]bool) (*ser
 	if sv.name == "" {
 		return nil, misconfigured("service %d has no image", index+1)
 	}
+	if err := wellFormed(sv.name); err != nil {
+		return nil, err
+	}
 	repo, version := splitService(sv.name)
 	wanted := []string{strings.ReplaceAll(repo, "/", "__"), strings.ReplaceAll(repo, "/", "-")}
 	for _, a := range s.Aliases {
