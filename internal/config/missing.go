@@ -41,7 +41,7 @@ func executors() map[string]bool {
 		"docker+machine":    false,
 		"instance":          false,
 		"kubernetes":        false,
-		"custom":            false,
+		"custom":            true,
 		"ssh":               false,
 		"parallels":         false,
 		"virtualbox":        false,
