@@ -123,8 +123,8 @@ type reports struct {
 	w      io.Writer
 	mark   []byte
 	tell   func(report) string // the line that takes the report's place
-	begun  []byte // of a line that may be a report
-	inside bool   // within a line that is none
+	begun  []byte              // of a line that may be a report
+	inside bool                // within a line that is none
 }
 
 func newReports(w io.Writer, mark string, tell func(report) string) *reports {
