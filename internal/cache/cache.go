@@ -21,7 +21,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/glassrunner/glassrunner/internal/archive"
 	"github.com/glassrunner/glassrunner/internal/job"
@@ -78,10 +80,29 @@ var ErrMiss = errors.New("there is no such cache")
 type statusError struct {
 	method, url string
 	status      int
+	code        string // that the storage gives, "" when it gives none
 }
 
 func (e *statusError) Error() string {
-	return fmt.Sprintf("%s %s: %d %s", e.method, e.url, e.status, http.StatusText(e.status))
+	text := fmt.Sprintf("%s %s: %d %s", e.method, e.url, e.status, http.StatusText(e.status))
+	if e.code != "" {
+		text += " (" + e.code + ")"
+	}
+	return text
+}
+
+// refused makes an error of an answer. Of its text only the code is taken:
+// the rest may tell what was signed.
+func refused(method string, to job.Secret, resp *http.Response) error {
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 16<<10)) // what is there
+	e := &statusError{method: method, url: shown(to), status: resp.StatusCode}
+	if _, after, ok := strings.Cut(string(text), "<Code>"); ok {
+		code, _, ok := strings.Cut(after, "</Code>")
+		if ok && len(code) <= 64 && !strings.ContainsFunc(code, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '.' }) {
+			e.code = code
+		}
+	}
+	return e
 }
 
 // client speaks to the storage.
@@ -179,7 +200,7 @@ func head(ctx context.Context, c *http.Client, to job.Secret, header map[string]
 	case http.StatusNotFound:
 		return at, false, nil
 	}
-	return at, false, &statusError{http.MethodHead, shown(to), resp.StatusCode}
+	return at, false, &statusError{method: http.MethodHead, url: shown(to), status: resp.StatusCode}
 }
 
 // ExtractOptions say what is restored.
@@ -282,7 +303,7 @@ func fetch(ctx context.Context, c *http.Client, from Remote, o ExtractOptions) (
 	case http.StatusNotFound:
 		return 0, ErrMiss
 	default:
-		return 0, &statusError{http.MethodGet, shown(from.URL), resp.StatusCode}
+		return 0, refused(http.MethodGet, from.URL, resp)
 	}
 	at, err := http.ParseTime(resp.Header.Get("Last-Modified"))
 	if fi, serr := os.Stat(o.File); err == nil && serr == nil && !fi.ModTime().Before(at) {
