@@ -61,8 +61,12 @@ func Archive(ctx context.Context, o ArchiveOptions) (Summary, error) {
 	fresh := !unchanged(o, selected)
 	if fresh {
 		// What changes from now on is newer than the archive.
-		written, err = place(o.File, start, func(w io.Writer) error {
-			return archive.Write(ctx, w, o.Format, o.Dir, selected.Files, archive.WriteOptions{Level: o.Level, Workers: o.Workers, Warn: o.Print.Warn})
+		written, err = place(o.File, start, func(f *os.File) (int64, error) {
+			err := archive.Write(ctx, f, o.Format, o.Dir, selected.Files, archive.WriteOptions{Level: o.Level, Workers: o.Workers, Warn: o.Print.Warn})
+			if err != nil {
+				return 0, err
+			}
+			return f.Seek(0, io.SeekCurrent)
 		})
 		if err != nil {
 			return done(Failed, 0, err)
