@@ -231,7 +231,7 @@ func TestArtifactInParts(t *testing.T) {
 func TestHostileArtifacts(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, fakegitlab.Options{})
-	w.start(w.config(""))
+	w.start(w.config("", entry{Extra: "  [runners.artifact]\n    max_extracted_size = 1000000\n"}))
 	outside := filepath.Join(w.dir, "builds", "canary")
 	if err := os.MkdirAll(filepath.Dir(outside), 0o700); err != nil {
 		t.Fatal(err)
@@ -251,6 +251,7 @@ func TestHostileArtifacts(t *testing.T) {
 	}{
 		{"dot dot", "leads out of its directory", []entry{{up + outside, "dead", 0o644}}},
 		{"absolute", "has an absolute name", []entry{{outside, "dead", 0o644}}},
+		{"a bomb", "its content is larger than 976.6 KiB", []entry{{"zeros", strings.Repeat("\x00", 1_000_001), 0o644}}},
 		{"through a link", "is both a link and a directory", []entry{{"l", filepath.Dir(outside), fs.ModeSymlink | 0o777}, {"l/canary", "dead", 0o644}}},
 	} {
 		var b bytes.Buffer
