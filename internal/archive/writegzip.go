@@ -46,7 +46,7 @@ func (z *zipWriter) putMember(w io.Writer, it *item, f File) error {
 		}
 		_, err := w.Write(b.out.Bytes())
 		crc = b.crc
-		length += uint32(b.n) //nolint:gosec // as the format has it
+		length += uint32(b.n)
 		z.outs.Put(b.out)
 		if b.src != nil {
 			z.pool.Put(b.src)
@@ -82,7 +82,7 @@ func gzipHeader(f File) []byte {
 	b.Write([]byte{0x1f, 0x8b, deflate, name | comment})
 	at := uint32(0)
 	if t := f.Info.ModTime(); t.After(time.Unix(0, 0)) {
-		at = uint32(t.Unix()) //nolint:gosec // as the format has it
+		at = uint32(t.Unix())
 	}
 	b.Write(binary.LittleEndian.AppendUint32(nil, at))
 	b.Write([]byte{0, unknownSystem})

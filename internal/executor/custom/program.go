@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,7 +37,7 @@ func (p *place) run(ctx context.Context, what string, pr Program, args []string,
 	if err := os.RemoveAll(codeFile); err != nil { // of an earlier program
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	cmd, err := command(pr, args, p.dir, append(p.d.o.Environ[:len(p.d.o.Environ):len(p.d.o.Environ)], p.env...))
+	cmd, err := command(pr, args, p.dir, slices.Concat(p.d.o.Environ, p.env))
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
