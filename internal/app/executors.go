@@ -10,12 +10,13 @@ import (
 	"github.com/glassrunner/glassrunner/internal/config"
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/executor"
+	"github.com/glassrunner/glassrunner/internal/executor/custom"
 	"github.com/glassrunner/glassrunner/internal/executor/docker"
 	"github.com/glassrunner/glassrunner/internal/executor/shell"
 )
 
 // Executors lists the executors of this build, by their name in config.toml.
-func Executors() []string { return []string{"docker", "shell"} }
+func Executors() []string { return []string{"custom", "docker", "shell"} }
 
 // driver builds the executor of one [[runners]] entry.
 func driver(c *config.Config, r *config.Runner, o Options, bus *event.Bus, log *slog.Logger) (executor.Driver, error) {
@@ -26,6 +27,8 @@ func driver(c *config.Config, r *config.Runner, o Options, bus *event.Bus, log *
 			BuildsDir: r.BuildsDir, CacheDir: r.CacheDir, Shell: r.Shell, User: account,
 			Dir: o.WorkingDirectory, Grace: r.GracefulKillTimeout(), Log: log, Helper: self(), Environ: jobEnviron(),
 		})
+	case "custom":
+		return custom.New(customOptions(r, o, log))
 	case "docker":
 		d := dockerOptions(r, bus, log)
 		d.Home = homeOf(account, log)
@@ -68,4 +71,17 @@ func dockerOptions(r *config.Runner, bus *event.Bus, log *slog.Logger) docker.Op
 		o.Config = *r.Docker
 	}
 	return o
+}
+
+// customOptions are those of the executor that runs programs of the operator.
+func customOptions(r *config.Runner, o Options, log *slog.Logger) custom.Options {
+	opts := custom.Options{Grace: r.GracefulKillTimeout(), Shell: r.Shell, Dir: o.WorkingDirectory, Log: log}
+	if c := r.Custom; c != nil {
+		opts.Config = custom.Program{Path: c.ConfigExec, Args: c.ConfigArgs, Timeout: c.ConfigTimeout()}
+		opts.Prepare = custom.Program{Path: c.PrepareExec, Args: c.PrepareArgs, Timeout: c.PrepareTimeout()}
+		opts.Run = custom.Program{Path: c.RunExec, Args: c.RunArgs}
+		opts.Cleanup = custom.Program{Path: c.CleanupExec, Args: c.CleanupArgs, Timeout: c.CleanupTimeout()}
+		opts.Force = c.ForceKill()
+	}
+	return opts
 }

@@ -89,6 +89,7 @@ func (a *App) client(c *config.Config, e *entry, log *slog.Logger) (*coordinator
 		TLSCAFile: r.TLSCAFile, TLSCertFile: r.TLSCertFile, TLSKeyFile: r.TLSKeyFile, CertDir: a.o.CertDir,
 		ConnectionMaxAge: c.ConnectionMaxAge(), Info: info, Bus: a.bus, Log: log, Transports: a.transports,
 		ResolveFullTLSChain: r.FeatureFlags["FF_RESOLVE_FULL_TLS_CHAIN"],
+		KeepPayload:         r.Executor == "custom", // its programs are given it
 	})
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/coordinator"
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/executor"
+	"github.com/glassrunner/glassrunner/internal/executor/custom"
 	"github.com/glassrunner/glassrunner/internal/job"
 	"github.com/glassrunner/glassrunner/internal/joblog"
 	"github.com/glassrunner/glassrunner/internal/recovery"
@@ -29,6 +30,9 @@ func (a *App) recover(ctx context.Context) {
 
 // reap ends what a job left behind, through a driver of the same name.
 func (a *App) reap(ctx context.Context, name string, c executor.Claim) (int, error) {
+	if name == "custom" { // its claims say by which programs, and no driver is without one
+		return custom.Reap(ctx, c)
+	}
 	cfg := a.current.Load().config
 	d, err := driver(cfg, &config.Runner{Executor: name}, a.o, a.bus, a.log)
 	if err != nil {

@@ -19,7 +19,7 @@ func (a *App) transfers(o *build.Options, r *config.Runner, who job.Runner) {
 		return
 	}
 	o.MaxCacheSize = r.Cache.MaxUploadedArchiveSize
-	store, err := presign.New(r.Cache, who.Short)
+	store, err := presign.New(r.Cache, who.Short, a.bus)
 	switch {
 	case err != nil:
 		a.log.Error("The storage of caches cannot be used, caches stay on this machine", "runner", who.Short, "error", err)

@@ -9,13 +9,11 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
-	"path"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -106,32 +104,6 @@ func writeRaw(ctx context.Context, w io.Writer, dir string, files []File) error 
 	}
 	_, err = io.Copy(w, reader{ctx, f})
 	return errors.Join(err, f.Close())
-}
-
-func writeGzip(ctx context.Context, w io.Writer, dir string, files []File, o WriteOptions) error {
-	level := map[Level]int{Fastest: gzip.BestSpeed, Fast: gzip.BestSpeed, Default: 5, Slow: 7, Slowest: gzip.BestCompression}[o.Level]
-	z, err := gzip.NewWriterLevel(w, level)
-	if err != nil {
-		return err
-	}
-	for i, f := range files {
-		if !f.Info.Mode().IsRegular() {
-			return fmt.Errorf("%s: only regular files can be sent as gzip", f.Path)
-		}
-		if i > 0 {
-			z.Reset(w)
-		}
-		z.Name, z.Comment, z.ModTime = gzipName(path.Base(f.Path)), gzipName(f.Path), f.Info.ModTime()
-		file, err := open(dir, f)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(z, reader{ctx, file})
-		if err = errors.Join(err, file.Close(), z.Close()); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // gzipName makes a name fit into a header, which holds Latin-1 only.

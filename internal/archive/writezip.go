@@ -39,7 +39,8 @@ type zipWriter struct {
 	dir    string
 	o      WriteOptions
 	method uint16
-	level  int // of deflate
+	level  int  // of deflate
+	always bool // compress what does not get smaller, too
 
 	blocks chan *block // for the workers
 	items  chan *item  // in the order of the archive
@@ -72,7 +73,7 @@ type block struct {
 	done chan struct{}
 }
 
-func writeZip(ctx context.Context, w io.Writer, zst bool, dir string, files []File, o WriteOptions) error {
+func newZipWriter(dir string, o WriteOptions) *zipWriter {
 	z := &zipWriter{
 		dir: dir, o: o, method: zip.Deflate,
 		blocks: make(chan *block, o.Workers), items: make(chan *item, 4*o.Workers),
@@ -80,16 +81,30 @@ func writeZip(ctx context.Context, w io.Writer, zst bool, dir string, files []Fi
 	z.pool.New = func() any { b := make([]byte, blockSize); return &b }
 	z.outs.New = func() any { return new(bytes.Buffer) }
 	z.level = map[Level]int{Fast: 1, Default: 5, Slow: 7, Slowest: 9}[o.Level]
+	return z
+}
+
+func writeZip(ctx context.Context, w io.Writer, zst bool, dir string, files []File, o WriteOptions) error {
+	z := newZipWriter(dir, o)
 	if o.Level == Fastest {
 		z.method = zip.Store
 	}
 	if zst {
 		z.method = methodZstd
 	}
+	out := zip.NewWriter(w)
+	if err := z.run(ctx, files, func(it *item) error { return z.put(out, it) }); err != nil {
+		return err
+	}
+	return out.Close()
+}
+
+// run compresses files and has put write them, one after the other.
+func (z *zipWriter) run(ctx context.Context, files []File, put func(*item) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var work sync.WaitGroup
-	for range o.Workers {
+	for range z.o.Workers {
 		comp, err := z.compressor()
 		if err != nil {
 			close(z.blocks)
@@ -103,7 +118,7 @@ func writeZip(ctx context.Context, w io.Writer, zst bool, dir string, files []Fi
 		})
 	}
 	work.Go(func() { z.read(ctx, files) })
-	err := z.write(ctx, w, cancel)
+	err := z.write(ctx, put, cancel)
 	work.Wait()
 	return err
 }
@@ -165,7 +180,7 @@ func (z *zipWriter) compress(b *block, comp compressor) {
 		}
 		b.crc, b.n = crc32.ChecksumIEEE(b.in), len(b.in)
 	}
-	if comp == nil || b.file != nil && len(b.in) == 0 {
+	if comp == nil || b.file != nil && len(b.in) == 0 && !z.always {
 		return
 	}
 	b.out, _ = z.outs.Get().(*bytes.Buffer)
@@ -173,7 +188,7 @@ func (z *zipWriter) compress(b *block, comp compressor) {
 	if b.err = comp(b.out, b); b.err != nil {
 		return
 	}
-	if b.file != nil && b.out.Len() >= len(b.in) { // not worth it
+	if b.file != nil && b.out.Len() >= len(b.in) && !z.always { // not worth it
 		z.outs.Put(b.out)
 		b.out = nil
 		return
@@ -365,12 +380,11 @@ func stamp(h *zip.FileHeader, t time.Time) {
 
 // write puts the items into the archive. After an error it ends the others
 // and waits for nothing but them.
-func (z *zipWriter) write(ctx context.Context, w io.Writer, cancel context.CancelCauseFunc) error {
-	out := zip.NewWriter(w)
+func (z *zipWriter) write(ctx context.Context, put func(*item) error, cancel context.CancelCauseFunc) error {
 	var failed error
 	for it := range z.items {
 		if failed == nil {
-			if failed = z.put(out, it); failed != nil {
+			if failed = put(it); failed != nil {
 				cancel(failed)
 			}
 		}
@@ -382,7 +396,7 @@ func (z *zipWriter) write(ctx context.Context, w io.Writer, cancel context.Cance
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	}
-	return out.Close()
+	return nil
 }
 
 // drain waits for what the workers still have of an item.

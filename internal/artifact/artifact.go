@@ -45,7 +45,16 @@ type Sender interface {
 type Source interface {
 	// Download asks for it; with direct, the coordinator may send the client
 	// to its object storage.
-	Download(ctx context.Context, direct bool) (body io.ReadCloser, length int64, err error)
+	Download(ctx context.Context, direct bool) (Content, error)
+}
+
+// Content is an archive on its way.
+type Content struct {
+	Body io.ReadCloser
+	Size int64 // in bytes, negative when it is not known
+	// Part asks for n bytes from off on; nil when there are no parts. What it
+	// returns is closed by who called it.
+	Part func(ctx context.Context, off, n int64) (io.ReadCloser, error)
 }
 
 // Refusal is an answer that is not the wanted one.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -117,17 +118,19 @@ type earlier struct {
 	direct  []bool
 }
 
-func (e *earlier) Download(_ context.Context, direct bool) (io.ReadCloser, int64, error) {
+func (e *earlier) Download(_ context.Context, direct bool) (artifact.Content, error) {
 	e.direct = append(e.direct, direct)
 	a := e.answers[0]
 	e.answers = e.answers[1:]
 	switch a := a.(type) {
 	case error:
-		return nil, 0, a
+		return artifact.Content{}, a
+	case artifact.Content:
+		return a, nil
 	case []byte:
-		return io.NopCloser(bytes.NewReader(a)), int64(len(a)), nil
+		return artifact.Content{Body: io.NopCloser(bytes.NewReader(a)), Size: int64(len(a))}, nil
 	}
-	return io.NopCloser(strings.NewReader("short")), 100, nil
+	return artifact.Content{Body: io.NopCloser(strings.NewReader("short")), Size: 100}, nil
 }
 
 func TestReceive(t *testing.T) {
@@ -171,6 +174,73 @@ func TestReceive(t *testing.T) {
 				}
 				if left, _ := os.ReadDir(staging); len(left) > 0 {
 					t.Errorf("left: %v", left)
+				}
+			})
+		})
+	}
+}
+
+// inParts is an archive that has parts. Every part but the bad one is right.
+func inParts(data []byte, parts *atomic.Int64, bad int64) artifact.Content {
+	return artifact.Content{
+		Body: io.NopCloser(bytes.NewReader(data)), Size: int64(len(data)),
+		Part: func(_ context.Context, off, n int64) (io.ReadCloser, error) {
+			if i := parts.Add(1); i == bad {
+				return nil, errors.New("no such part")
+			}
+			return io.NopCloser(io.NewSectionReader(bytes.NewReader(data), off, n)), nil
+		},
+	}
+}
+
+func TestReceiveInParts(t *testing.T) {
+	dir := project(t)
+	s, err := archive.Select(dir, archive.Rules{Paths: []string{"a"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var z bytes.Buffer
+	if err := archive.Write(t.Context(), &z, archive.Zip, dir, s.Files, archive.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	n := int64(z.Len())
+	for _, tt := range []struct {
+		name  string
+		p     artifact.Parallel
+		most  int64 // parts that may be asked for
+		bad   int64
+		tries int
+	}{
+		{"one stream", artifact.Parallel{Streams: 1, Part: 100}, 0, 0, 1},
+		{"parts", artifact.Parallel{Streams: 4, Part: n/100 + 1}, 99, 0, 1},
+		{"an odd end", artifact.Parallel{Streams: 3, Part: n - 1}, 1, 0, 1},
+		{"one part", artifact.Parallel{Streams: 3, Part: n}, 0, 0, 1},
+		{"the default", artifact.Parallel{Streams: 3}, 0, 0, 1},
+		{"a part fails", artifact.Parallel{Streams: 2, Part: n/1000 + 1}, 2000, 1, 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var parts atomic.Int64
+				e := &earlier{answers: []any{inParts(z.Bytes(), &parts, tt.bad), z.Bytes()}}
+				to, out := t.TempDir(), &lines{}
+				sum, err := artifact.Receive(t.Context(), e, artifact.ReceiveOptions{Dir: to, Staging: t.TempDir(), ID: 7, Parallel: tt.p, Print: out})
+				if err != nil || sum.Result != artifact.OK || sum.Bytes != n {
+					t.Fatalf("got %+v, %v, want %d bytes:\n%s", sum, err, n, out)
+				}
+				// Whether the part that fails is asked for is a race with the answer that is there.
+				if tries := len(e.direct); tries > tt.tries {
+					t.Errorf("%d tries, want %d", tries, tt.tries)
+				}
+				if got := parts.Load(); got > tt.most {
+					t.Errorf("%d parts, want at most %d", got, tt.most)
+				}
+				got, err := os.ReadFile(filepath.Join(to, "a/two"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				want, err := os.ReadFile(filepath.Join(dir, "a/two"))
+				if err != nil || !bytes.Equal(got, want) {
+					t.Errorf("a file differs, %v", err)
 				}
 			})
 		})

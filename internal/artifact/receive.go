@@ -26,8 +26,10 @@ type ReceiveOptions struct {
 	ID      job.ID // whose they are
 	Direct  bool   // ask for the object storage's address first
 	Workers int
-	Limits  archive.Limits
-	Print   Printer
+	// Parallel downloads take parts from an object storage that has such.
+	Parallel Parallel
+	Limits   archive.Limits
+	Print    Printer
 }
 
 // Receive downloads an archive and extracts it. The archive is stored in a
@@ -89,7 +91,7 @@ func outcome(status int) string {
 // download fills file, in up to three tries.
 func download(ctx context.Context, from Source, file *os.File, o ReceiveOptions) (int64, error) {
 	for try := 1; ; try++ {
-		n, err := attempt(ctx, from, file, o.Direct && try == 1)
+		n, err := attempt(ctx, from, file, o.Direct && try == 1, o.Parallel)
 		if err == nil {
 			return n, nil
 		}
@@ -112,21 +114,26 @@ func download(ctx context.Context, from Source, file *os.File, o ReceiveOptions)
 	}
 }
 
-func attempt(ctx context.Context, from Source, file *os.File, direct bool) (int64, error) {
+func attempt(ctx context.Context, from Source, file *os.File, direct bool, p Parallel) (int64, error) {
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return 0, err
 	}
 	if err := file.Truncate(0); err != nil {
 		return 0, err
 	}
-	body, length, err := from.Download(ctx, direct)
+	c, err := from.Download(ctx, direct)
 	if err != nil {
 		return 0, err
 	}
-	n, err := io.Copy(file, body)
-	err = errors.Join(err, body.Close())
-	if err == nil && length >= 0 && n != length {
-		err = fmt.Errorf("got %d of %d bytes", n, length)
+	if c.Part != nil && c.Size > 0 && p.Streams > 1 {
+		n, err := gather(ctx, c, file, p)
+		// The rest of the answer is not wanted; all of the archive is there.
+		return n, errors.Join(err, c.Body.Close())
+	}
+	n, err := io.Copy(file, c.Body)
+	err = errors.Join(err, c.Body.Close())
+	if err == nil && c.Size >= 0 && n != c.Size {
+		err = fmt.Errorf("got %d of %d bytes", n, c.Size)
 	}
 	return n, err
 }

@@ -131,6 +131,7 @@ type Build struct {
 	notes    []string // warnings about settings, printed once
 	out      *printer
 	url      string
+	layout   executor.Layout // that the driver wants for this job
 }
 
 // ErrNotRun says that a job was received and will not run; all that had to

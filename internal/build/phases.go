@@ -219,13 +219,26 @@ func (r *run) phase(ctx context.Context, p job.Phase, in executor.Target) error 
 		for _, n := range s.Notices {
 			r.out.put(n + "\n")
 		}
+		began := time.Now()
 		err := r.hide(r.command(ctx, p, in, s))
+		if p == job.GetSources {
+			r.fetched(ctx, j, err == nil, time.Since(began))
+		}
 		var late *phaseTimeout
 		if cause := context.Cause(ctx); errors.As(cause, &late) {
 			r.out.Warn(fmt.Sprintf("%s could not run to completion because the timeout was exceeded. For more control over job and script timeouts see the RUNNER_SCRIPT_TIMEOUT and RUNNER_AFTER_SCRIPT_TIMEOUT variables.", p))
 		}
 		return err
 	})
+}
+
+// fetched tells how long the sources took.
+func (r *run) fetched(ctx context.Context, j *script.Job, ok bool, took time.Duration) {
+	strategy, _ := j.Strategy()
+	r.o.Bus.Emit(ctx, event.SourcesFetched{Strategy: string(strategy), OK: ok, Took: took})
+	if ok && (strategy == script.Clone || strategy == script.Fetch) {
+		r.out.Line("Got the sources in %.3f s (strategy %s)", took.Seconds(), strategy)
+	}
 }
 
 // stuckAfter is how long an executor may take to come back after its context
@@ -250,10 +263,13 @@ func (r *run) command(ctx context.Context, p job.Phase, in executor.Target, s sc
 	var out io.Writer = stream
 	if transfers(p) {
 		began := time.Now()
-		filter := newReports(stream, r.mark(), func(p report) {
-			if f := p.fact(time.Since(began)); f != nil {
-				r.o.Bus.Emit(ctx, f)
+		filter := newReports(stream, r.mark(), func(p report) string {
+			f := p.fact(time.Since(began))
+			if f == nil {
+				return ""
 			}
+			r.o.Bus.Emit(ctx, f)
+			return told(f)
 		})
 		defer func() { _ = filter.Close() }() // as above
 		out = filter

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,7 +19,6 @@ import (
 const (
 	prepareTries = 3
 	retryDelay   = 3 * time.Second
-	closeTimeout = 5 * time.Minute
 	// afterScriptTimeout holds unless RUNNER_AFTER_SCRIPT_TIMEOUT says otherwise.
 	afterScriptTimeout = 5 * time.Minute
 )
@@ -228,33 +228,45 @@ func (r *run) prepare(ctx context.Context, slot, projectSlot int) error {
 
 func (r *run) open(ctx context.Context, slot, projectSlot int) error {
 	t := r.o.Driver.Traits()
-	dirs, err := r.placeOf(t, slot, projectSlot)
-	if err != nil {
-		return err
-	}
-	r.dirs = dirs
-	r.vars = r.variables(t, dirs, slot, projectSlot)
+	r.layout, r.dirs = executor.Layout{}, executor.Dirs{}
 	stage := func(name string) { r.o.Bus.Emit(ctx, event.ExecutorStage{Stage: name}) }
-	stage("prepare")
-	env, err := r.o.Driver.Open(ctx, executor.Request{
-		Spec: r.spec, Runner: r.o.Runner, Variables: r.vars, Dirs: dirs, Shell: r.shell(t), Log: r.out.w,
+	req := executor.Request{
+		Spec: r.spec, Runner: r.o.Runner, Log: r.out.w,
 		Concurrent: slot, ConcurrentProject: projectSlot, Claim: r.entry.Claim, Stage: stage,
 		ServiceLog: func(n int) io.WriteCloser { return r.log.Stream(byte(15+min(max(n, 0), 240)), false) },
-	})
+	}
+	arrange := func(l executor.Layout) (executor.Arrangement, error) {
+		r.layout = l
+		dirs, err := r.placeOf(t, slot, projectSlot)
+		if err != nil {
+			return executor.Arrangement{}, err
+		}
+		r.dirs = dirs
+		r.vars = r.variables(t, dirs, slot, projectSlot)
+		return executor.Arrangement{Dirs: dirs, Variables: r.vars, Shell: r.shell(t)}, nil
+	}
+	if t.Arranges {
+		r.vars = r.variables(t, r.dirs, slot, projectSlot)
+		req.Variables, req.Shell, req.Arrange = r.vars, r.shell(t), arrange
+	} else {
+		a, err := arrange(executor.Layout{})
+		if err != nil {
+			return err
+		}
+		req.Dirs, req.Variables, req.Shell = a.Dirs, a.Variables, a.Shell
+	}
+	stage("prepare")
+	env, err := r.o.Driver.Open(ctx, req)
 	r.env = env
 	return err
 }
 
-func (r *run) shell(t executor.Traits) string {
-	if r.o.Shell != "" {
-		return r.o.Shell
-	}
-	return t.Shell
-}
+func (r *run) shell(t executor.Traits) string { return cmp.Or(r.layout.Shell, r.o.Shell, t.Shell) }
 
 // close gives the place back, whatever happened to the job.
 func (r *run) close(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	limit := cmp.Or(r.o.Driver.Traits().CloseTimeout, executor.DefaultCloseTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	r.o.Bus.Emit(ctx, event.ExecutorStage{Stage: "finish"})
 	r.o.Bus.Emit(ctx, event.ExecutorStage{Stage: "cleanup"})

@@ -101,6 +101,18 @@ func (p report) fact(most time.Duration) event.Fact {
 	}
 }
 
+// told is a line of the job log about a transfer, with what the metrics count.
+func told(f event.Fact) string {
+	switch f := f.(type) {
+	case event.CacheDone:
+		return fmt.Sprintf("Cache %s: %s, %d bytes in %.3f s\n", f.Op, f.Result, f.Bytes, f.Took.Seconds())
+	case event.ArtifactDone:
+		return fmt.Sprintf("Artifact %s: %s, %d bytes in %.3f s\n", f.Direction, f.Result, f.Bytes, f.Took.Seconds())
+	default:
+		return ""
+	}
+}
+
 // maxReport bounds a line of a report, in bytes.
 const maxReport = 1 << 10
 
@@ -110,12 +122,12 @@ type reports struct {
 	mu     sync.Mutex // an executor that comes back late may still write
 	w      io.Writer
 	mark   []byte
-	tell   func(report)
-	begun  []byte // of a line that may be a report
-	inside bool   // within a line that is none
+	tell   func(report) string // the line that takes the report's place
+	begun  []byte              // of a line that may be a report
+	inside bool                // within a line that is none
 }
 
-func newReports(w io.Writer, mark string, tell func(report)) *reports {
+func newReports(w io.Writer, mark string, tell func(report) string) *reports {
 	return &reports{w: w, mark: []byte(mark + " "), tell: tell}
 }
 
@@ -174,8 +186,8 @@ func (r *reports) judge() error {
 	if r.may(line) && whole && len(line) > len(r.mark) {
 		var p report
 		if json.Unmarshal(line[len(r.mark):], &p) == nil {
-			r.tell(p)
-			return nil
+			_, err := io.WriteString(r.w, r.tell(p))
+			return err
 		}
 	}
 	_, err := r.w.Write(line)

@@ -14,10 +14,13 @@ import (
 
 const testMark = "glassrunner-report-X"
 
+// shownAs are lines that take the place of reports.
+var shownAs = map[string]string{"stale": "Cache restore: stale\n"}
+
 // filtered writes text in pieces of at most n bytes.
 func filtered(text string, n int) (out string, told []report) {
 	var b bytes.Buffer
-	r := newReports(&b, testMark, func(p report) { told = append(told, p) })
+	r := newReports(&b, testMark, func(p report) string { told = append(told, p); return shownAs[p.Result] })
 	for len(text) > 0 {
 		m := min(n, len(text))
 		if w, err := r.Write([]byte(text[:m])); w != m || err != nil {
@@ -39,6 +42,7 @@ func TestReports(t *testing.T) {
 		{"nothing", "", "", nil},
 		{"no report", "a\nb\n\nc", "a\nb\n\nc", nil},
 		{"between lines", "a\n" + line + "b\n", "a\nb\n", []report{hit}},
+		{"with a line of its own", "a\n" + strings.Replace(line, "hit", "stale", 1) + "b\n", "a\nCache restore: stale\nb\n", []report{{"cache", "restore", "stale", 5, 7}}},
 		{"two", line + line, "", []report{hit, hit}},
 		{"not at the beginning of a line", "x" + line, "x" + line, nil},
 		{"almost", "glassrunner-report-Y {}\nglassrunner\ng", "glassrunner-report-Y {}\nglassrunner\ng", nil},

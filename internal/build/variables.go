@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/url"
@@ -53,12 +54,10 @@ func projectPath(s *job.Spec) string {
 // dirs places the job below the builds root. The variables may move it by
 // GIT_CLONE_PATH where that is allowed.
 func (b *Build) dirs(t executor.Traits, slot int, vars job.Variables) (executor.Dirs, error) {
-	root, cache := b.o.BuildsDir, b.o.CacheDir
-	if root == "" {
-		root = t.BuildsDir
-	}
-	if cache == "" {
-		cache = t.CacheDir
+	root, cache := b.buildsDir(t), cmp.Or(b.layout.CacheDir, b.o.CacheDir, t.CacheDir)
+	shared := t.SharedBuilds
+	if b.layout.SharedBuilds != nil {
+		shared = *b.layout.SharedBuilds
 	}
 	switch {
 	case root == "":
@@ -68,7 +67,7 @@ func (b *Build) dirs(t executor.Traits, slot int, vars job.Variables) (executor.
 	}
 	slug := projectPath(b.spec)
 	project := path.Join(root, slug)
-	if t.SharedBuilds {
+	if shared {
 		project = path.Join(root, b.o.Runner.Short, strconv.Itoa(slot), slug)
 	}
 	if clone := vars.Value("GIT_CLONE_PATH"); clone != "" {
@@ -82,6 +81,10 @@ func (b *Build) dirs(t executor.Traits, slot int, vars job.Variables) (executor.
 		project += "-empty"
 	}
 	return executor.Dirs{Builds: root, Project: project, Temp: project + ".tmp", Cache: path.Join(cache, slug)}, nil
+}
+
+func (b *Build) buildsDir(t executor.Traits) string {
+	return cmp.Or(b.layout.BuildsDir, b.o.BuildsDir, t.BuildsDir)
 }
 
 func (b *Build) clonePath(t executor.Traits, root, clone string, vars job.Variables) (string, error) {
@@ -125,7 +128,8 @@ func (b *Build) before() job.Variables {
 	return vs
 }
 
-// variables puts everything together, for the place in d and expanded.
+// variables puts everything together, for the place in d and expanded. Before
+// there is a place, what depends on it is left out.
 func (b *Build) variables(t executor.Traits, d executor.Dirs, slot, projectSlot int) job.Variables {
 	vs := b.before()
 	add := func(key, value string) {
@@ -136,8 +140,11 @@ func (b *Build) variables(t executor.Traits, d executor.Dirs, slot, projectSlot 
 			vs = append(vs, job.Variable{Key: key, Value: value, File: true, Public: public, Internal: true, Raw: true})
 		}
 	}
-	add("CI_BUILDS_DIR", d.Builds)
-	add("CI_PROJECT_DIR", d.Project)
+	placed := d.Project != ""
+	if placed {
+		add("CI_BUILDS_DIR", d.Builds)
+		add("CI_PROJECT_DIR", d.Project)
+	}
 	add("CI_CONCURRENT_ID", strconv.Itoa(slot))
 	add("CI_CONCURRENT_PROJECT_ID", strconv.Itoa(projectSlot))
 	add("CI_SERVER", "yes")
@@ -163,6 +170,9 @@ func (b *Build) variables(t executor.Traits, d executor.Dirs, slot, projectSlot 
 	add("CI_RUNNER_VERSION", b.o.Version.Version)
 	add("CI_RUNNER_REVISION", b.o.Version.Revision)
 	add("CI_RUNNER_EXECUTABLE_ARCH", b.o.Version.OS+"/"+b.o.Version.Architecture)
+	if !placed {
+		return vs.Expanded(nil)
+	}
 	add("RUNNER_TEMP_PROJECT_DIR", d.Temp)
 	return vs.Expanded(func(key string) string { return path.Join(d.Temp, key) })
 }
@@ -195,13 +205,9 @@ func (r *run) joining(ctx context.Context) job.Variables {
 // placeOf reads the variables that say where the job lives, which there is
 // no place yet to expand the others for.
 func (b *Build) placeOf(t executor.Traits, slot, projectSlot int) (executor.Dirs, error) {
-	root := b.o.BuildsDir
-	if root == "" {
-		root = t.BuildsDir
-	}
 	vs := b.before()
 	for _, v := range [][2]string{
-		{"CI_BUILDS_DIR", root}, {"CI_CONCURRENT_ID", strconv.Itoa(slot)}, {"CI_CONCURRENT_PROJECT_ID", strconv.Itoa(projectSlot)},
+		{"CI_BUILDS_DIR", b.buildsDir(t)}, {"CI_CONCURRENT_ID", strconv.Itoa(slot)}, {"CI_CONCURRENT_PROJECT_ID", strconv.Itoa(projectSlot)},
 	} {
 		vs = append(vs, job.Variable{Key: v[0], Value: v[1], Public: true, Internal: true})
 	}

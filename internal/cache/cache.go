@@ -21,7 +21,10 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/glassrunner/glassrunner/internal/archive"
 	"github.com/glassrunner/glassrunner/internal/job"
@@ -78,10 +81,29 @@ var ErrMiss = errors.New("there is no such cache")
 type statusError struct {
 	method, url string
 	status      int
+	code        string // that the storage gives, "" when it gives none
 }
 
 func (e *statusError) Error() string {
-	return fmt.Sprintf("%s %s: %d %s", e.method, e.url, e.status, http.StatusText(e.status))
+	text := fmt.Sprintf("%s %s: %d %s", e.method, e.url, e.status, http.StatusText(e.status))
+	if e.code != "" {
+		text += " (" + e.code + ")"
+	}
+	return text
+}
+
+// refused makes an error of an answer. Of its text only the code is taken:
+// the rest may tell what was signed.
+func refused(method string, to job.Secret, resp *http.Response) error {
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 16<<10)) // what is there
+	e := &statusError{method: method, url: shown(to), status: resp.StatusCode}
+	if _, after, ok := strings.Cut(string(text), "<Code>"); ok {
+		code, _, ok := strings.Cut(after, "</Code>")
+		if ok && len(code) <= 64 && !strings.ContainsFunc(code, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '.' }) {
+			e.code = code
+		}
+	}
+	return e
 }
 
 // client speaks to the storage.
@@ -93,7 +115,7 @@ func client(timeout time.Duration) *http.Client {
 	return &http.Client{Timeout: timeout, Transport: &http.Transport{
 		Proxy: http.ProxyFromEnvironment, DialContext: d.DialContext, ForceAttemptHTTP2: true,
 		TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: 30 * time.Second, ExpectContinueTimeout: time.Second,
-		IdleConnTimeout: 10 * time.Second, WriteBufferSize: 128 << 10, ReadBufferSize: 128 << 10,
+		IdleConnTimeout: 10 * time.Second, MaxIdleConnsPerHost: DefaultStreams, WriteBufferSize: 128 << 10, ReadBufferSize: 128 << 10,
 		DisableCompression: true,
 	}}
 }
@@ -179,7 +201,7 @@ func head(ctx context.Context, c *http.Client, to job.Secret, header map[string]
 	case http.StatusNotFound:
 		return at, false, nil
 	}
-	return at, false, &statusError{http.MethodHead, shown(to), resp.StatusCode}
+	return at, false, &statusError{method: http.MethodHead, url: shown(to), status: resp.StatusCode}
 }
 
 // ExtractOptions say what is restored.
@@ -192,6 +214,7 @@ type ExtractOptions struct {
 	Pause             time.Duration // between two tries; 0: a second
 	Fallback          bool          // this is not the cache's own key
 	Workers           int
+	Parallel          Parallel // of the download
 	Limits            archive.Limits
 	Print             Printer
 }
@@ -271,18 +294,28 @@ func fetch(ctx context.Context, c *http.Client, from Remote, o ExtractOptions) (
 	if err != nil {
 		return 0, err
 	}
+	part := o.Parallel.part()
+	if o.Parallel.on() {
+		r.Header.Set("Range", "bytes=0-"+strconv.FormatInt(part-1, 10))
+	}
 	began := time.Now()
 	resp, err := c.Do(r)
 	if err != nil {
 		return 0, clean(http.MethodGet, from.URL, err)
 	}
 	defer func() { _ = resp.Body.Close() }() // read to its end or not wanted
+	size := int64(-1)
 	switch resp.StatusCode {
-	case http.StatusOK:
+	case http.StatusOK: // the storage may not know parts
+	case http.StatusPartialContent:
+		var ok bool
+		if size, ok = whole(resp, part); !ok {
+			return 0, fmt.Errorf("GET %s: the answer is another part than was asked for", shown(from.URL))
+		}
 	case http.StatusNotFound:
 		return 0, ErrMiss
 	default:
-		return 0, &statusError{http.MethodGet, shown(from.URL), resp.StatusCode}
+		return 0, refused(http.MethodGet, from.URL, resp)
 	}
 	at, err := http.ParseTime(resp.Header.Get("Last-Modified"))
 	if fi, serr := os.Stat(o.File); err == nil && serr == nil && !fi.ModTime().Before(at) {
@@ -290,12 +323,15 @@ func fetch(ctx context.Context, c *http.Client, from Remote, o ExtractOptions) (
 		return 0, nil
 	}
 	o.Print.Info("Downloading cache from " + shown(from.URL))
-	n, err := place(o.File, at, func(w io.Writer) error {
-		_, err := io.Copy(w, resp.Body)
-		if err != nil {
-			return fmt.Errorf("reading the answer: %w", unnamed(err))
+	n, err := place(o.File, at, func(f *os.File) (int64, error) {
+		if size >= 0 {
+			return parts(ctx, c, from, resp, size, f, o.Parallel)
 		}
-		return nil
+		n, err := io.Copy(f, resp.Body)
+		if err != nil {
+			err = fmt.Errorf("reading the answer: %w", unnamed(err))
+		}
+		return n, err
 	})
 	if err != nil {
 		return n, err
@@ -321,7 +357,8 @@ func unnamed(err error) error {
 }
 
 // place makes a file beside name and renames it. Its directories are made.
-func place(name string, at time.Time, write func(io.Writer) error) (n int64, err error) {
+// It returns how much was written.
+func place(name string, at time.Time, write func(*os.File) (int64, error)) (n int64, err error) {
 	dir := filepath.Dir(name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return 0, err
@@ -330,8 +367,8 @@ func place(name string, at time.Time, write func(io.Writer) error) (n int64, err
 	if err != nil {
 		return 0, err
 	}
-	c := &counted{w: f}
-	err = errors.Join(write(c), f.Close())
+	n, err = write(f)
+	err = errors.Join(err, f.Close())
 	if err == nil && !at.IsZero() {
 		err = os.Chtimes(f.Name(), at, at)
 	}
@@ -339,20 +376,9 @@ func place(name string, at time.Time, write func(io.Writer) error) (n int64, err
 		err = os.Rename(f.Name(), name)
 	}
 	if err != nil {
-		return c.n, errors.Join(err, os.Remove(f.Name()))
+		return n, errors.Join(err, os.Remove(f.Name()))
 	}
-	return c.n, nil
-}
-
-type counted struct {
-	w io.Writer
-	n int64
-}
-
-func (c *counted) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.n += int64(n)
-	return n, err
+	return n, nil
 }
 
 // describe writes the key for people beside an archive. That it cannot is no

@@ -1,6 +1,8 @@
 package cache_test
 
 import (
+	"bytes"
+	"crypto/rand"
 	"errors"
 	"io"
 	"net/http"
@@ -29,7 +31,11 @@ type store struct {
 	mu      sync.Mutex
 	objects map[string][]byte
 	times   map[string]time.Time
-	fail    []int // statuses of the next answers
+	fail    []int  // statuses of the next answers, 0: as it is
+	say     string // what failed answers say
+	noParts bool   // it has no ranges
+	cut     bool   // answers of parts end early
+	changes int    // so many parts, but the first ones, are of another state
 	calls   []string
 	header  http.Header
 }
@@ -41,8 +47,11 @@ func (s *store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if len(s.fail) > 0 {
 		status := s.fail[0]
 		s.fail = s.fail[1:]
-		w.WriteHeader(status)
-		return
+		if status != 0 {
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, s.say)
+			return
+		}
 	}
 	if r.Method == http.MethodPut {
 		data, err := io.ReadAll(r.Body)
@@ -61,7 +70,27 @@ func (s *store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Last-Modified", s.times[r.URL.Path].UTC().Format(http.TimeFormat))
 	w.Header().Set("X-Amz-Meta-Cachekey", "the key")
-	_, _ = w.Write(data)
+	w.Header().Set("ETag", `"1"`)
+	if r.Header.Get("Range") == "" || s.noParts {
+		_, _ = w.Write(data)
+		return
+	}
+	if s.changes > 0 && !strings.HasPrefix(r.Header.Get("Range"), "bytes=0-") {
+		s.changes--
+		w.Header().Set("ETag", `"2"`)
+	}
+	if s.cut {
+		w = cutWriter{w}
+	}
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+}
+
+// cutWriter ends an answer after some bytes.
+type cutWriter struct{ http.ResponseWriter }
+
+func (c cutWriter) Write(p []byte) (int, error) {
+	_, _ = c.ResponseWriter.Write(p[:min(10, len(p))])
+	panic(http.ErrAbortHandler)
 }
 
 // bench is a project with a storage.
@@ -241,5 +270,80 @@ func TestAlternate(t *testing.T) {
 	b.check("taken over", sum, cache.Unchanged, text, "I Archive is up to date!")
 	if _, err := os.Stat(b.file()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the old one: %v", err)
+	}
+}
+
+func TestParallel(t *testing.T) {
+	b := newBench(t)
+	rnd := make([]byte, 1_000_003)
+	if _, err := rand.Read(rnd); err != nil {
+		t.Fatal(err)
+	}
+	b.put("vendor/gem", string(rnd))
+	sum, text := b.save()
+	b.check("store", sum, cache.Stored, text, "I Uploaded")
+	stored := b.s.objects["/k"]
+	for _, tt := range []struct {
+		name   string
+		p      cache.Parallel
+		change func()
+		calls  int // GET; 0: as it comes
+		want   cache.Result
+		part   string
+	}{
+		{"one stream", cache.Parallel{Streams: 1, Part: 1000}, func() {}, 1, cache.Hit, "I Downloaded"},
+		{"in parts", cache.Parallel{Streams: 4, Part: 100_000}, func() {}, (len(stored) + 99_999) / 100_000, cache.Hit, "I Downloaded"},
+		{"more streams than parts", cache.Parallel{Streams: 100, Part: 300_000}, func() {}, 4, cache.Hit, "I Downloaded"},
+		{"one part", cache.Parallel{Streams: 4, Part: 10 << 20}, func() {}, 1, cache.Hit, "I Downloaded"},
+		{"just one part", cache.Parallel{Streams: 4, Part: int64(len(stored))}, func() {}, 1, cache.Hit, "I Downloaded"},
+		{"the default", cache.Parallel{Streams: 4}, func() {}, 1, cache.Hit, "I Downloaded"},
+		{"no parts to be had", cache.Parallel{Streams: 4, Part: 100_000}, func() { b.s.noParts = true }, 1, cache.Hit, "I Downloaded"},
+		{"a part fails once", cache.Parallel{Streams: 2, Part: 400_000}, func() { b.s.fail = []int{0, 503} }, 0, cache.Hit, "W Retrying..."},
+		{"it changes meanwhile", cache.Parallel{Streams: 2, Part: 400_000}, func() { b.s.changes = 1 }, 0, cache.Hit, "changed while it was downloaded"},
+		{"it changes always", cache.Parallel{Streams: 2, Part: 400_000}, func() { b.s.changes = 1000 }, 0, cache.Failed, "changed while it was downloaded"},
+		{"parts are cut", cache.Parallel{Streams: 2, Part: 400_000}, func() { b.s.cut = true }, 0, cache.Failed, "E Downloading cache: "},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if err := os.RemoveAll(b.cache); err != nil {
+				t.Fatal(err)
+			}
+			b.s.noParts, b.s.changes, b.s.cut, b.s.calls = false, 0, false, nil
+			tt.change()
+			sum, text := b.restore(func(o *cache.ExtractOptions) { o.Parallel = tt.p })
+			b.check(tt.name, sum, tt.want, text, tt.part)
+			if tt.calls > 0 && len(b.s.calls) != tt.calls {
+				t.Errorf("%d requests, want %d", len(b.s.calls), tt.calls)
+			}
+			left, _ := filepath.Glob(filepath.Join(b.cache, "k", "archive_*"))
+			if len(left) > 0 {
+				t.Errorf("left: %v", left)
+			}
+			if tt.want != cache.Hit {
+				return
+			}
+			if got, err := os.ReadFile(b.file()); err != nil || !bytes.Equal(got, stored) {
+				t.Errorf("the archive differs: %d bytes, want %d, %v", len(got), len(stored), err)
+			}
+			if !strings.Contains(tt.name, "once") && !strings.Contains(tt.name, "meanwhile") && sum.Bytes != int64(len(stored)) {
+				t.Errorf("%d bytes were moved, want %d", sum.Bytes, len(stored))
+			}
+		})
+	}
+}
+
+// What a storage says of its reasons is not printed, but for its code.
+func TestRefused(t *testing.T) {
+	b := newBench(t)
+	for body, want := range map[string]string{
+		`<Error><Code>SignatureDoesNotMatch</Code><StringToSign>topsecret</StringToSign></Error>`: "403 Forbidden (SignatureDoesNotMatch)\n",
+		`<Code>topsecret of it all</Code>`: "403 Forbidden\n",
+		`<Code>half`:                       "403 Forbidden\n",
+	} {
+		b.s.say = body
+		b.s.fail = []int{403}
+		_, text := b.restore()
+		if !strings.Contains(text, want) {
+			t.Errorf("%s: %s", body, text)
+		}
 	}
 }

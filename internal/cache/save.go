@@ -61,8 +61,12 @@ func Archive(ctx context.Context, o ArchiveOptions) (Summary, error) {
 	fresh := !unchanged(o, selected)
 	if fresh {
 		// What changes from now on is newer than the archive.
-		written, err = place(o.File, start, func(w io.Writer) error {
-			return archive.Write(ctx, w, o.Format, o.Dir, selected.Files, archive.WriteOptions{Level: o.Level, Workers: o.Workers, Warn: o.Print.Warn})
+		written, err = place(o.File, start, func(f *os.File) (int64, error) {
+			err := archive.Write(ctx, f, o.Format, o.Dir, selected.Files, archive.WriteOptions{Level: o.Level, Workers: o.Workers, Warn: o.Print.Warn})
+			if err != nil {
+				return 0, err
+			}
+			return f.Seek(0, io.SeekCurrent)
 		})
 		if err != nil {
 			return done(Failed, 0, err)
@@ -141,7 +145,14 @@ func upload(ctx context.Context, c *http.Client, o ArchiveOptions, done func(Res
 		o.Print.Error("Uploading cache: " + err.Error())
 		return done(Failed, 0, err)
 	}
-	if at.After(fi.ModTime()) { // or the next job would fetch what is here
+	// An archive that is older than what the storage shows would be fetched by
+	// the next job. That may be later than the time of the storage's answer.
+	if o.Remote.HeadURL != "" {
+		if shown, there, err := head(ctx, c, o.Remote.HeadURL, nil); err == nil && there && shown.After(at) {
+			at = shown
+		}
+	}
+	if at.After(fi.ModTime()) {
 		_ = os.Chtimes(o.File, at, at)
 	}
 	o.Print.Info(fmt.Sprintf("Uploaded %s in %s", bytes(fi.Size()), time.Since(began).Round(time.Millisecond)))
@@ -170,11 +181,11 @@ func send(ctx context.Context, c *http.Client, to Remote, f *os.File, fi fs.File
 	if err != nil {
 		return at, clean(http.MethodPut, to.URL, err)
 	}
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // so that the connection can be used again
-	_ = resp.Body.Close()                                         // as above
+	defer func() { _ = resp.Body.Close() }() // what it says is read
 	if resp.StatusCode/100 != 2 {
-		return at, &statusError{http.MethodPut, shown(to.URL), resp.StatusCode}
+		return at, refused(http.MethodPut, to.URL, resp)
 	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // so that the connection can be used again
 	at, _ = http.ParseTime(resp.Header.Get("Date"))
 	return at, nil
 }

@@ -24,9 +24,7 @@ func notYet() []feature {
 		{"runners.experimental.boot_verify", "the trial job at start", func(_ *Config, r *Runner) bool {
 			return r != nil && r.Experimental != nil && r.Experimental.BootVerify != nil && r.Experimental.BootVerify.Enabled
 		}},
-		{"runners.artifact", "uploading artifacts", func(_ *Config, r *Runner) bool { return r != nil && r.Artifact != nil }},
 		{"runners.referees", "the metrics referee", func(_ *Config, r *Runner) bool { return r != nil && r.Referees != nil && r.Referees.Metrics != nil }},
-		{"runners.cache", "a distributed cache", func(_ *Config, r *Runner) bool { return r != nil && r.Cache != nil && r.Cache.Type != "" }},
 	}
 }
 
@@ -41,7 +39,7 @@ func executors() map[string]bool {
 		"docker+machine":    false,
 		"instance":          false,
 		"kubernetes":        false,
-		"custom":            false,
+		"custom":            true,
 		"ssh":               false,
 		"parallels":         false,
 		"virtualbox":        false,

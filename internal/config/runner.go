@@ -151,6 +151,9 @@ func (r *Runner) JobStatusInterval() time.Duration {
 // GracefulKillTimeout returns the time between SIGTERM and SIGKILL for the
 // processes of a job.
 func (r *Runner) GracefulKillTimeout() time.Duration {
+	if r.Executor == "custom" {
+		return r.Custom.gracefulKill()
+	}
 	return positive(r.KillTimeout, defaultKillTimeout)
 }
 

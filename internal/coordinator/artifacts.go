@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"mime/multipart"
 	"net/http"
@@ -247,6 +248,10 @@ func (r *formReader) Close() error {
 type Download struct {
 	Body io.ReadCloser // close it
 	Size int64         // in bytes, -1 when the answer did not say
+	// Part asks for n bytes from off on, of the same state of the content; nil
+	// when it does not come from an object storage that has parts. The caller
+	// closes what it returns.
+	Part func(ctx context.Context, off, n int64) (io.ReadCloser, error)
 }
 
 // DownloadArtifact asks for what an earlier job left (GET
@@ -270,12 +275,49 @@ func (j *JobClient) DownloadArtifact(ctx context.Context, d job.Dependency, dire
 		}
 		body = &Download{Size: ans.flight.resp.ContentLength}
 		body.Body = &stream{c: j.c, cl: cl, f: ans.flight, ended: ctx.Err}
+		body.Part = j.c.storageParts(ans.flight.resp)
 		return nil
 	})
 	if failure != nil {
 		return nil, failure
 	}
 	return body, nil
+}
+
+// storageParts returns how parts of an answer are had, when it comes from
+// another host than the coordinator: there, an address is all that it takes.
+func (c *Client) storageParts(resp *http.Response) func(context.Context, int64, int64) (io.ReadCloser, error) {
+	from, tag := resp.Request.URL, resp.Header.Get("ETag")
+	if resp.Request.Header.Get(headerJobToken) != "" || resp.Header.Get("Accept-Ranges") != "bytes" || tag == "" || resp.ContentLength <= 0 {
+		return nil
+	}
+	trouble := func(err error) error {
+		if u, ok := errors.AsType[*url.Error](err); ok {
+			err = u.Err // its address has a signature
+		}
+		return fmt.Errorf("GET %s: %w", show(from), err)
+	}
+	return func(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, from.String(), nil)
+		if err != nil {
+			return nil, trouble(err)
+		}
+		r.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", off, off+n-1))
+		part, err := c.http.Do(r)
+		if err != nil {
+			return nil, trouble(err)
+		}
+		switch {
+		case part.StatusCode != http.StatusPartialContent:
+			err = fmt.Errorf("%s, want a part", part.Status)
+		case part.Header.Get("ETag") != tag:
+			err = errors.New("changed while it was downloaded")
+		default:
+			return part.Body, nil
+		}
+		_ = part.Body.Close() // not wanted
+		return nil, trouble(err)
+	}
 }
 
 // stream is the body of an answer that is still arriving.

@@ -1,10 +1,12 @@
 package coordinator_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -270,4 +272,79 @@ func TestDownloadBreaksOff(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	_ = d.Body.Close()
+}
+
+// An object storage on another host gives parts of what it gives, without the
+// job's token.
+func TestDownloadParts(t *testing.T) {
+	data := []byte(strings.Repeat("0123456789", 1000))
+	tag, status := `"one"`, 0
+	storage := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Job-Token") != "" {
+			t.Error("the storage got the job's token")
+		}
+		if status != 0 && r.Header.Get("Range") != "" {
+			w.WriteHeader(status)
+			return
+		}
+		if tag != "" {
+			w.Header().Set("ETag", tag)
+		}
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+	}))
+	t.Cleanup(storage.Close)
+	direct := true
+	url, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if direct {
+			http.Redirect(w, r, storage.URL+"/a.zip?X-Amz-Signature=topsecret", http.StatusFound)
+			return
+		}
+		w.Header().Set("ETag", tag)
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+	})
+	get := func() *coordinator.Download {
+		t.Helper()
+		d, err := newClient(t, options(url, &recorder{})).Job(4711, jobToken, false).DownloadArtifact(t.Context(), job.Dependency{ID: 1, Token: jobToken}, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = d.Body.Close() })
+		return d
+	}
+	d := get()
+	if d.Part == nil || d.Size != int64(len(data)) {
+		t.Fatalf("got %+v, want parts of %d bytes", d, len(data))
+	}
+	part, err := d.Part(t.Context(), 5, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(part)
+	if err != nil || string(got) != "5678901234" {
+		t.Errorf("a part: %q, %v", got, err)
+	}
+	_ = part.Close()
+	for what, change := range map[string]func(){
+		"403 Forbidden, want a part": func() { status = http.StatusForbidden },
+		"changed while it was":       func() { tag = `"two"` },
+		"200 OK, want a part":        func() { status = http.StatusOK },
+	} {
+		status, tag = 0, `"one"`
+		change()
+		if _, err := d.Part(t.Context(), 5, 10); err == nil || !strings.Contains(err.Error(), what) || strings.Contains(err.Error(), "topsecret") {
+			t.Errorf("got %v, want %q", err, what)
+		}
+	}
+	status, tag = 0, ""
+	if get().Part != nil {
+		t.Error("there are parts of what has no tag")
+	}
+	tag, direct = `"one"`, false
+	if get().Part != nil {
+		t.Error("the coordinator itself is asked for parts")
+	}
+	storage.Close()
+	if _, err := d.Part(t.Context(), 5, 10); err == nil || strings.Contains(err.Error(), "topsecret") {
+		t.Errorf("without a storage: %v", err)
+	}
 }

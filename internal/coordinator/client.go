@@ -30,6 +30,8 @@ type Options struct {
 	// ResolveFullTLSChain completes the chain that jobs get up to its root
 	// (FF_RESOLVE_FULL_TLS_CHAIN).
 	ResolveFullTLSChain bool
+	// KeepPayload keeps the text of a job in job.Spec.Payload.
+	KeepPayload bool
 	// ConnectionMaxAge is the time after which idle connections are closed
 	// before the next request; 0: never.
 	ConnectionMaxAge time.Duration

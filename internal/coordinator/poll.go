@@ -111,6 +111,9 @@ func (c *Client) received(cl *call, ans *answer, bad **BadJobError) (*job.Spec, 
 		return nil, c.undecodable(cl, ans, err)
 	}
 	spec.Received = now
+	if c.opts.KeepPayload {
+		spec.Payload = job.Secret(ans.body.String())
+	}
 	spec.CorrelationID = ans.id
 	spec.TLS = ans.state.jobTLS(ans.conn, c.opts.ResolveFullTLSChain)
 	return spec, nil

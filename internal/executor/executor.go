@@ -26,7 +26,7 @@ type Driver interface {
 	Open(ctx context.Context, r Request) (Env, error)
 	// Reap ends what a claim of an earlier process names and returns how
 	// many processes (or containers, pods …) it ended. Nothing to end is
-	// no error.
+	// no error. A job's claims are reaped the newest first.
 	Reap(ctx context.Context, c Claim) (ended int, err error)
 }
 
@@ -62,8 +62,17 @@ type Traits struct {
 	// LocalFiles: the driver carries out Command.Files itself, without a
 	// process. Otherwise they are rendered into the script.
 	LocalFiles bool
-	Features   []string // keys of info.features that the executor adds
+	// Arranges: the driver learns only while it opens a place where that is. A
+	// Request has no Dirs then, its Variables lack what depends on them, and
+	// Open calls Request.Arrange.
+	Arranges bool
+	// CloseTimeout is what Env.Close may take; 0: DefaultCloseTimeout.
+	CloseTimeout time.Duration
+	Features     []string // keys of info.features that the executor adds
 }
+
+// DefaultCloseTimeout bounds Env.Close.
+const DefaultCloseTimeout = 5 * time.Minute
 
 // Request is what Open needs to know of a job.
 type Request struct {
@@ -84,6 +93,23 @@ type Request struct {
 	Claim func(Claim) error
 	// Stage tells what the executor is at (the executor_stage label).
 	Stage func(string)
+	// Arrange settles the job's place, for a driver with Traits.Arranges.
+	Arrange func(Layout) (Arrangement, error)
+}
+
+// A Layout is what a driver learns of a place while it opens it. What is
+// empty stays as the runner's configuration has it.
+type Layout struct {
+	BuildsDir, CacheDir string
+	SharedBuilds        *bool
+	Shell               string
+}
+
+// An Arrangement is what a Request lacks before its place is settled.
+type Arrangement struct {
+	Dirs      Dirs
+	Variables job.Variables // all of them
+	Shell     string
 }
 
 // Claim names something of a job that outlives this process: a process

@@ -3,6 +3,7 @@ package fakegitlab
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"mime"
@@ -231,7 +232,9 @@ func (s *Server) handleDownload(c *call) {
 		c.json(http.StatusNotFound, map[string]string{"message": "404 Not Found"})
 	case s.opts.DirectDownload && c.r.URL.Query().Get("direct_download") == "true":
 		key := s.secret("", "object", uint64(c.job), 0)
-		c.w.Header().Set("Location", s.base(c.r)+"/-/object-storage/"+strconv.FormatInt(c.job, 10)+"?X-Amz-Signature="+key)
+		// A host of its own, as far as a client can tell.
+		host := strings.Replace(s.base(c.r), "http://127.0.0.1:", "http://localhost:", 1)
+		c.w.Header().Set("Location", host+"/-/object-storage/"+strconv.FormatInt(c.job, 10)+"?X-Amz-Signature="+key)
 		c.empty(http.StatusFound)
 	default:
 		c.file(a)
@@ -258,6 +261,8 @@ func (c *call) file(a *Artifact) {
 		h.Set("Content-Type", "application/zip")
 	}
 	h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": a.Filename}))
+	sum := sha256.Sum256(a.Data)
+	h.Set("ETag", strconv.Quote(hex.EncodeToString(sum[:8])))
 	http.ServeContent(c.w, c.r, "", c.s.started, bytes.NewReader(a.Data))
 }
 

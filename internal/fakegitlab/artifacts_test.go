@@ -100,7 +100,9 @@ func TestDownloadStatuses(t *testing.T) {
 	want(t, "no key", get(j.path+"/runtime_environment_key", deps[0].Token), 404, "")
 	r = get(path+"?direct_download=true", deps[0].Token)
 	want(t, "direct", r, 302, "")
-	object := strings.TrimPrefix(r.header.Get("Location"), s.URL())
+	_, object, _ := strings.Cut(r.header.Get("Location"), "http://localhost:")
+	_, object, _ = strings.Cut(object, "/") // the same server by another name
+	object = "/" + object
 	r = get(object, "", "Range", "bytes=0-0")
 	want(t, "range", r, 206, "")
 	wantHeader(t, r, "Content-Range", "bytes 0-0/7")

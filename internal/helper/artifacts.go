@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"runtime"
 	"strconv"
 	"strings"
@@ -74,12 +73,12 @@ type source struct {
 	d job.Dependency
 }
 
-func (s source) Download(ctx context.Context, direct bool) (io.ReadCloser, int64, error) {
+func (s source) Download(ctx context.Context, direct bool) (artifact.Content, error) {
 	d, err := s.j.DownloadArtifact(ctx, s.d, direct)
 	if err != nil {
-		return nil, 0, refusal(err)
+		return artifact.Content{}, refusal(err)
 	}
-	return d.Body, d.Size, nil
+	return artifact.Content(*d), nil
 }
 
 // metadata are the options for the provenance of artifacts.
@@ -190,9 +189,13 @@ func downloader(w World) *cobra.Command {
 		}
 		environment(t, flags, map[string]string{"staging-dir": "ARCHIVER_STAGING_DIR"})
 		d := job.Dependency{ID: id, Token: job.Secret(strings.TrimSpace(s.token))}
+		var parallel artifact.Parallel
+		if t.on("FF_USE_PARALLEL_ARTIFACT_TRANSFER", false) {
+			parallel.Streams = artifact.DefaultStreams
+		}
 		sum, err := artifact.Receive(ctx, source{client, d}, artifact.ReceiveOptions{
 			Dir: t.dir, Staging: staging, ID: id, Direct: t.on("FF_USE_DIRECT_DOWNLOAD", true),
-			Workers: t.number("FASTZIP_EXTRACTOR_CONCURRENCY"), Limits: b.limits(), Print: t,
+			Workers: t.number("FASTZIP_EXTRACTOR_CONCURRENCY"), Parallel: parallel, Limits: b.limits(), Print: t,
 		})
 		t.report("artifact", "download", string(sum.Result), sum.Bytes, sum.Took)
 		if err != nil {

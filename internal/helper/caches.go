@@ -1,6 +1,7 @@
 package helper
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -94,7 +95,7 @@ func extractor(w World) *cobra.Command {
 		}
 		sum, err := cache.Extract(ctx, cache.ExtractOptions{
 			Dir: t.dir, File: s.file, Remote: primary, Alternate: alternate, Timeout: s.timeout(), Fallback: fallback,
-			Workers: t.number("FASTZIP_EXTRACTOR_CONCURRENCY"), Limits: b.limits(), Print: t,
+			Workers: t.number("FASTZIP_EXTRACTOR_CONCURRENCY"), Parallel: t.parallel(), Limits: b.limits(), Print: t,
 		})
 		t.report("cache", "restore", string(sum.Result), sum.Bytes, sum.Took)
 		if err != nil {
@@ -103,6 +104,16 @@ func extractor(w World) *cobra.Command {
 		return nil
 	}
 	return cmd
+}
+
+// parallel is how a cache is downloaded.
+func (t *task) parallel() cache.Parallel {
+	if !t.on("FF_USE_PARALLEL_CACHE_TRANSFER", false) {
+		return cache.Parallel{}
+	}
+	return cache.Parallel{
+		Streams: cmp.Or(t.number("CACHE_CONCURRENCY"), cache.DefaultStreams), Part: int64(t.number("CACHE_CHUNK_SIZE")),
+	}
 }
 
 func archiver(w World) *cobra.Command {

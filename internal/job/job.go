@@ -58,6 +58,9 @@ type Spec struct {
 	CorrelationID string
 	// Received is when the job arrived at this process.
 	Received time.Time
+	// Payload is the answer as it came, JSON, for executors that hand it on;
+	// "" unless it is asked for.
+	Payload Secret
 }
 
 // Info says where a job comes from.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -76,13 +77,18 @@ func (s *Settler) settle(ctx context.Context, e *Entry) {
 // once ends what runs and reports. The job is forgotten when both are done.
 func (s *Settler) once(ctx context.Context, e *Entry) (ended int, unsent int64, err error) {
 	var errs []error
-	for _, c := range e.Claims() {
+	// The newest first: what was started last may need what was there before.
+	var left []executor.Claim
+	for _, c := range slices.Backward(e.claims) {
 		n, rerr := s.Reap(ctx, e.Record.Runner.Executor, c)
 		ended += n
 		if rerr != nil {
+			left = append(left, c)
 			errs = append(errs, fmt.Errorf("ending what job %d left behind: %w", e.Record.Job, rerr))
 		}
 	}
+	slices.Reverse(left)
+	e.claims = left // another try has less to do
 	unsent, err = s.Deliver(ctx, e.Record, e.LogPath())
 	if err != nil {
 		return ended, unsent, errors.Join(append(errs, err)...)

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -199,11 +200,38 @@ func TestArtifactTrouble(t *testing.T) {
 	m.check(t, 1, "glassrunner_artifact_requests_total", "direction", "upload", "result", "empty")
 }
 
+// TestArtifactInParts fetches an artifact from the object storage by several
+// requests.
+func TestArtifactInParts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fakegitlab.Options{DirectDownload: true, Transcript: 1000})
+	w.start(w.config(""))
+	build := w.enqueue(fakegitlab.Job{
+		Script:    []string{"head -c 50000000 /dev/urandom > f; sha256sum f"},
+		Variables: empty("ARTIFACT_COMPRESSION_LEVEL", "fastest"), Artifacts: []fakegitlab.ArtifactSpec{archiveOf("f")},
+	})
+	s := w.wait(build)
+	want(t, s, "success")
+	sum := regexp.MustCompile(`[0-9a-f]{64}  f`).FindString(text(s.Trace))
+	s = w.run(fakegitlab.Job{Script: []string{"sha256sum f"}, Variables: empty("FF_USE_PARALLEL_ARTIFACT_TRANSFER", "true"), Dependencies: []int64{build}})
+	want(t, s, "success")
+	has(t, text(s.Trace), "Downloading artifacts from coordinator... ok", sum)
+	parts := 0
+	for _, x := range w.server.Transcript(fakegitlab.ObjectStorage) {
+		if x.Status == http.StatusPartialContent {
+			parts++
+		}
+	}
+	if parts == 0 || parts > 3 {
+		t.Errorf("the storage was asked for %d parts, want 1 to 3", parts)
+	}
+}
+
 // TestHostileArtifacts gives jobs archives that want out of the project.
 func TestHostileArtifacts(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, fakegitlab.Options{})
-	w.start(w.config(""))
+	w.start(w.config("", entry{Extra: "  [runners.artifact]\n    max_extracted_size = 1000000\n"}))
 	outside := filepath.Join(w.dir, "builds", "canary")
 	if err := os.MkdirAll(filepath.Dir(outside), 0o700); err != nil {
 		t.Fatal(err)
@@ -223,6 +251,7 @@ func TestHostileArtifacts(t *testing.T) {
 	}{
 		{"dot dot", "leads out of its directory", []entry{{up + outside, "dead", 0o644}}},
 		{"absolute", "has an absolute name", []entry{{outside, "dead", 0o644}}},
+		{"a bomb", "its content is larger than 976.6 KiB", []entry{{"zeros", strings.Repeat("\x00", 1_000_001), 0o644}}},
 		{"through a link", "is both a link and a directory", []entry{{"l", filepath.Dir(outside), fs.ModeSymlink | 0o777}, {"l/canary", "dead", 0o644}}},
 	} {
 		var b bytes.Buffer

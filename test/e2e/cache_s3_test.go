@@ -3,13 +3,16 @@ package e2e_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -176,12 +179,72 @@ func TestS3CacheTrouble(t *testing.T) {
 	}
 	s := w.run(job)
 	want(t, s, "success")
-	has(t, text(s.Trace), "403 Forbidden", "Failed to extract cache", "ERROR: Uploading cache: PUT http://"+s3.addr, "403 Forbidden", "Failed to create cache", "Job succeeded")
+	has(t, text(s.Trace), "403 Forbidden (SignatureDoesNotMatch)", "Failed to extract cache", "ERROR: Uploading cache: PUT http://"+s3.addr, "403 Forbidden", "Failed to create cache", "Job succeeded")
 	job.Runner = second.Token
 	s = w.run(job)
 	want(t, s, "success")
 	has(t, text(s.Trace), "Cache archive size (", ") is too big (Limit is set to 1000).", "Created cache")
 	if got := s3.objects(); len(got) != 0 {
 		t.Errorf("objects: %v", got)
+	}
+}
+
+// TestS3Role keeps caches in a storage that only a role's credentials open.
+// The token service stands in for one: it gives the storage's own credentials
+// to who has others, without a session token, which this storage refuses.
+func TestS3Role(t *testing.T) {
+	t.Parallel()
+	s3 := newStorage(t)
+	var calls atomic.Int32
+	sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("Action") != "AssumeRole" || !strings.Contains(r.Header.Get("Authorization"), "Credential=ONLYFORROLES/") {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		if r.FormValue("RoleArn") != "arn:aws:iam::1:role/caches" {
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = io.WriteString(w, `<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Code>AccessDenied</Code><Message>not this role</Message></Error></ErrorResponse>`)
+			return
+		}
+		calls.Add(1)
+		_, _ = fmt.Fprintf(w, `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>
+<AccessKeyId>%s</AccessKeyId><SecretAccessKey>%s</SecretAccessKey><SessionToken></SessionToken><Expiration>%s</Expiration>
+</Credentials></AssumeRoleResult></AssumeRoleResponse>`, s3Access, s3Secret, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+	}))
+	t.Cleanup(sts.Close)
+	w := newWorld(t, fakegitlab.Options{})
+	second := w.addRunner("refused", fakegitlab.Limits{RequestConcurrency: 1})
+	settings := func(role string) string {
+		text := strings.ReplaceAll(strings.ReplaceAll(s3.settings(""), s3Access, "ONLYFORROLES"), s3Secret, "only-for-roles-secret")
+		return text + fmt.Sprintf("      RoleARN = %q\n", role)
+	}
+	w.write(w.config("", entry{Extra: settings("arn:aws:iam::1:role/caches")}, entry{Token: second.Token, Extra: settings("arn:aws:iam::1:role/other")}))
+	p := w.command([]string{"AWS_ENDPOINT_URL_STS=" + sts.URL}, "run", "--config", w.path)
+	p.addr = p.listening()
+	job := fakegitlab.Job{
+		Runner: w.runner.Token, Script: []string{"mkdir -p vendor; echo v1 > vendor/gem", "env"}, Variables: empty("CI_DEBUG_TRACE", "true"),
+		Cache: []fakegitlab.Cache{{Key: "k", Policy: "pull-push", Paths: []string{"vendor/"}, When: "on_success"}},
+	}
+	for range 2 {
+		s := w.run(job)
+		want(t, s, "success")
+		has(t, text(s.Trace), "Created cache")
+		hasNot(t, text(s.Trace), s3Secret, s3Access, "only-for-roles", "ONLYFORROLES", "X-Amz-")
+	}
+	if got := s3.objects(); len(got) != 1 || calls.Load() != 1 {
+		t.Errorf("objects: %v after %d calls of the token service, want one and one", got, calls.Load())
+	}
+	job.Runner = second.Token
+	s := w.run(job)
+	want(t, s, "success")
+	has(t, text(s.Trace), "The cache's storage cannot be used, the cache stays on this machine", "Created cache")
+	const prefix = "gitlab_runner_cache_s3_assume_role_"
+	m := p.waitValue(1, prefix+"cached_credentials")
+	m.check(t, 0, prefix+"requests_in_flight")
+	m.check(t, 3, prefix+"cache_misses_total")
+	m.check(t, 2, prefix+"failures_total")
+	m.check(t, 3, prefix+"duration_seconds")
+	if hits := m.sum(prefix + "cache_hits_total"); hits < 5 {
+		t.Errorf("%v kept credentials were used, want 5 at least", hits)
 	}
 }

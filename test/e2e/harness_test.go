@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -221,6 +222,7 @@ func (w *world) jobProcesses() map[int]string {
 // entry is one [[runners]] entry of a configuration.
 type entry struct {
 	Token, Name, Shell string
+	Executor           string // "": shell
 	Timestamps         bool
 	Extra              string // further lines
 }
@@ -250,19 +252,17 @@ func (w *world) config(global string, entries ...entry) string {
 		if e.Name == "" {
 			e.Name = fmt.Sprintf("box-%d", i)
 		}
-		if e.Shell == "" {
-			e.Shell = "sh"
-		}
+		e.Shell, e.Executor = cmp.Or(e.Shell, "sh"), cmp.Or(e.Executor, "shell")
 		fmt.Fprintf(&b, `
 [[runners]]
   name = %q
   url = %q
   token = %q
-  executor = "shell"
+  executor = %q
   shell = %q
   builds_dir = %q
   cache_dir = %q
-`, e.Name, w.server.URL(), e.Token, e.Shell, filepath.Join(w.dir, "builds"), filepath.Join(w.dir, "cache"))
+`, e.Name, w.server.URL(), e.Token, e.Executor, e.Shell, filepath.Join(w.dir, "builds"), filepath.Join(w.dir, "cache"))
 		if !strings.Contains(e.Extra, "graceful_kill_timeout") {
 			b.WriteString("  graceful_kill_timeout = \"2s\"\n")
 		}

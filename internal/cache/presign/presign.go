@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/glassrunner/glassrunner/internal/config"
+	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/script"
 )
 
@@ -41,8 +42,8 @@ type signer interface {
 }
 
 // New returns the storage that a configuration names, nil when it names none.
-// short is the runner's short token.
-func New(c *config.Cache, short string) (*Store, error) {
+// short is the runner's short token; bus hears of the roles that are assumed.
+func New(c *config.Cache, short string, bus *event.Bus) (*Store, error) {
 	if c == nil || c.Type == "" {
 		return nil, nil //nolint:nilnil // no storage is no error
 	}
@@ -50,7 +51,7 @@ func New(c *config.Cache, short string) (*Store, error) {
 	var err error
 	switch strings.ToLower(c.Type) {
 	case "s3", "s3v2":
-		s.sign, err = newS3(c.S3)
+		s.sign, err = newS3(c.S3, bus)
 	case "gcs", "gcsv2":
 		s.sign, err = newGCS(c.GCS, c.MaxUploadedArchiveSize)
 	case "azure":

@@ -46,7 +46,7 @@ func TestS3(t *testing.T) {
 	s, err := New(&config.Cache{Type: "s3", Shared: true, S3: &config.CacheS3{
 		ServerAddress: "s3.example.test:9000", AccessKey: "AKIA", SecretKey: "the-secret", BucketName: "caches", BucketLocation: "eu-1",
 		ServerSideEncryption: "KMS", ServerSideEncryptionKeyID: "key-1",
-	}}, "abc")
+	}}, "abc", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,12 +160,12 @@ func TestRefused(t *testing.T) {
 		{Type: "azure", Azure: &config.CacheAzure{AccountName: "a", ContainerName: "c", AccountKey: "secret-key!"}},
 		{Type: "s3", S3: &config.CacheS3{BucketName: "b", ServerSideEncryption: "rot13"}},
 	} {
-		if _, err := New(&c, "abc"); err == nil || strings.Contains(err.Error(), "secret-key") {
+		if _, err := New(&c, "abc", nil); err == nil || strings.Contains(err.Error(), "secret-key") {
 			t.Errorf("%+v: got %v", c, err)
 		}
 	}
 	for _, c := range []*config.Cache{nil, {}} {
-		if s, err := New(c, "abc"); s != nil || err != nil {
+		if s, err := New(c, "abc", nil); s != nil || err != nil {
 			t.Errorf("no storage: got %v, %v", s, err)
 		}
 	}

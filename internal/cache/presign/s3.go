@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
 	"github.com/glassrunner/glassrunner/internal/config"
+	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/job"
 	"github.com/glassrunner/glassrunner/internal/script"
 )
@@ -23,11 +23,17 @@ const amazon = "s3.amazonaws.com"
 // no credentials with a role as well.
 type s3 struct {
 	bucket           string
-	download, upload *minio.Client
+	download, upload way
 	encryption       map[string]string // headers of uploads
 }
 
-func newS3(c *config.CacheS3) (*s3, error) {
+// way is how objects are reached in one direction.
+type way struct {
+	client *minio.Client
+	role   *role // nil: the client has its credentials
+}
+
+func newS3(c *config.CacheS3, bus *event.Bus) (*s3, error) {
 	if c == nil || c.BucketName == "" {
 		return nil, errors.New("s3: BucketName is not set")
 	}
@@ -39,13 +45,23 @@ func newS3(c *config.CacheS3) (*s3, error) {
 			&credentials.EnvAWS{}, &credentials.FileAWSCredentials{}, &credentials.IAM{},
 		})
 	}
+	places := rolePlaces(c)
+	to := func(arn string) (way, error) {
+		r := newRole(c, base, arn, places, bus)
+		creds := base
+		if r != nil {
+			creds = credentials.New(fromContext{})
+		}
+		client, err := s3Client(c, creds)
+		return way{client, r}, err
+	}
 	var err error
-	if s.download, err = s3Client(c, role(c, base, c.RoleARN)); err != nil {
+	if s.download, err = to(c.RoleARN); err != nil {
 		return nil, err
 	}
 	s.upload = s.download
-	if arn := c.UploadRoleARN; arn != "" {
-		if s.upload, err = s3Client(c, role(c, base, arn)); err != nil {
+	if arn := c.UploadRoleARN; arn != "" && arn != c.RoleARN {
+		if s.upload, err = to(arn); err != nil {
 			return nil, err
 		}
 	}
@@ -89,69 +105,42 @@ func s3Client(c *config.CacheS3, creds *credentials.Credentials) (*minio.Client,
 	return client, nil
 }
 
-// assumed are the credentials of a role, got with others.
-type assumed struct {
-	credentials.STSAssumeRole
-	base *credentials.Credentials
-}
-
-// role assumes arn, if there is one.
-func role(c *config.CacheS3, base *credentials.Credentials, arn string) *credentials.Credentials {
-	if arn == "" {
-		return base
-	}
-	endpoint, region := "https://sts.amazonaws.com", c.BucketLocation
-	if region == "" {
-		region = "us-east-1"
-	} else {
-		endpoint = "https://sts." + region + ".amazonaws.com"
-	}
-	if host := c.ServerAddress; host != "" && !strings.HasSuffix(host, "amazonaws.com") {
-		endpoint = "https://" + host
-		if c.Insecure {
-			endpoint = "http://" + host
-		}
-	}
-	a := &assumed{base: base}
-	a.STSEndpoint = endpoint
-	a.Options = credentials.STSAssumeRoleOptions{RoleARN: arn, RoleSessionName: "glassrunner-cache", Location: region, DurationSeconds: 3600}
-	return credentials.New(a)
-}
-
-// RetrieveWithCredContext assumes the role.
-func (a *assumed) RetrieveWithCredContext(cc *credentials.CredContext) (credentials.Value, error) {
-	v, err := a.base.GetWithContext(cc)
-	if err != nil {
-		return credentials.Value{}, err
-	}
-	a.Options.AccessKey, a.Options.SecretKey, a.Options.SessionToken = v.AccessKeyID, v.SecretAccessKey, v.SessionToken
-	return a.STSAssumeRole.RetrieveWithCredContext(cc)
-}
-
-// Retrieve assumes the role.
-func (a *assumed) Retrieve() (credentials.Value, error) { return a.RetrieveWithCredContext(nil) }
-
 func (s *s3) link(ctx context.Context, o object) (script.Link, error) {
-	client, method, header := s.download, http.MethodGet, http.Header{}
-	l := script.Link{}
-	if o.upload {
-		client, method = s.upload, http.MethodPut
-		l.Header = map[string]string{"X-Amz-Meta-Cachekey": metadata(o.key)}
-		maps.Copy(l.Header, s.encryption)
-		for k, v := range l.Header {
-			header.Set(k, v)
+	if !o.upload {
+		get, err := s.download.sign(ctx, http.MethodGet, s.bucket, o, nil)
+		if err != nil {
+			return script.Link{}, err
 		}
+		head, err := s.download.sign(ctx, http.MethodHead, s.bucket, o, nil)
+		return script.Link{URL: get, HeadURL: head}, err
 	}
-	u, err := client.PresignHeader(ctx, method, s.bucket, o.name, o.life, nil, header)
-	if err != nil {
-		return script.Link{}, fmt.Errorf("s3: signing an address: %w", err)
+	l := script.Link{Header: map[string]string{"X-Amz-Meta-Cachekey": metadata(o.key)}}
+	maps.Copy(l.Header, s.encryption)
+	header := http.Header{}
+	for k, v := range l.Header {
+		header.Set(k, v)
 	}
-	l.URL = secret(u)
-	if u, err = s.download.PresignHeader(ctx, http.MethodHead, s.bucket, o.name, o.life, nil, nil); err != nil {
-		return script.Link{}, fmt.Errorf("s3: signing an address: %w", err)
+	var err error
+	if l.URL, err = s.upload.sign(ctx, http.MethodPut, s.bucket, o, header); err != nil {
+		return script.Link{}, err
 	}
-	l.HeadURL = secret(u)
-	return l, nil
+	// A role for uploads may read nothing.
+	l.HeadURL, err = s.download.sign(ctx, http.MethodHead, s.bucket, o, nil)
+	return l, err
 }
 
-func secret(u *url.URL) job.Secret { return job.Secret(u.String()) }
+// sign signs one request.
+func (w way) sign(ctx context.Context, method, bucket string, o object, header http.Header) (job.Secret, error) {
+	if w.role != nil {
+		v, err := w.role.credentials(ctx)
+		if err != nil {
+			return "", fmt.Errorf("s3: %w", err)
+		}
+		ctx = withCredentials(ctx, v)
+	}
+	u, err := w.client.PresignHeader(ctx, method, bucket, o.name, o.life, nil, header)
+	if err != nil {
+		return "", fmt.Errorf("s3: signing an address: %w", err)
+	}
+	return job.Secret(u.String()), nil
+}

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -598,6 +599,7 @@ func reap(t *testing.T, p *place) {
 	}
 	next := p.h.Successor(t)
 	ended := 0
+	slices.Reverse(claims)
 	for _, c := range claims {
 		n, err := next.Reap(t.Context(), c)
 		if err != nil {

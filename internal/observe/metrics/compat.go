@@ -27,6 +27,7 @@ type compat struct {
 	statuses, attempts                                  counterVec
 	apiDuration                                         histogramVec
 	errPanic, errFatal, errError, errWarning            prometheus.Counter
+	roles                                               *roles
 
 	executors    map[string]bool
 	apis         map[labels]*compatAPI // of runner and system id

@@ -60,6 +60,7 @@ func newCompat(c *catalogue, o Options) *compat {
 	m.configuration(c)
 	m.api(c)
 	m.autoscaling(c)
+	m.roles = newRoles(c)
 	v := c.gauge(def{
 		name: "gitlab_runner_version_info", help: "A metric with a constant '1' value labeled by different build stats fields.",
 		labels: []string{"architecture", "branch", "built_at", "go_version", "name", "os", "revision", "version"},

@@ -160,6 +160,7 @@ func (m *Metrics) observe(e event.Event) {
 		j.finished, j.mode, j.took = true, modeOf(f.Mode), f.Took
 	}
 	m.compat.observe(e, r, j)
+	m.compat.roles.observe(e)
 	m.ours.observe(e, r, j)
 }
 

@@ -20,6 +20,7 @@ type ours struct {
 	duration, phases                    histogramVec
 	panics                              prometheus.Counter
 	containers                          containers
+	travel                              travel
 
 	apiErrors, apiAttempts, apiRetries, apiWaits counterVec
 	apiDuration                                  histogramVec
@@ -47,6 +48,7 @@ type oursRunner struct {
 	phases                                   map[string]prometheus.Observer
 	caches, artifacts                        runnerMoves
 	containers                               containersRunner
+	travel                                   runnerTravel
 }
 
 // oursEndpoint holds the children of one endpoint.
@@ -64,6 +66,7 @@ func newOurs(c *catalogue) *ours {
 	m.containers = newContainers(c)
 	m.logs(c)
 	m.caches, m.artifacts = newCacheMoves(c), newArtifactMoves(c)
+	m.travel = newTravel(c)
 	m.api(c)
 	m.process(c)
 	return m
@@ -192,6 +195,7 @@ func (m *ours) addRunner(l labels) *oursRunner {
 		phases:        make(map[string]prometheus.Observer),
 		caches:        m.caches.addRunner(l),
 		artifacts:     m.artifacts.addRunner(l),
+		travel:        m.travel.addRunner(l),
 	}
 	r.finished[job.NoReason] = m.finished.with(l.short, l.name, l.system, "success", "none")
 	for _, reason := range job.Reasons() {
@@ -230,6 +234,7 @@ func (m *ours) dropRunner(r *oursRunner) {
 	}
 	m.caches.dropRunner(l)
 	m.artifacts.dropRunner(l)
+	m.travel.dropRunner(l)
 }
 
 func (m *ours) configLoaded(at time.Time, f event.ConfigLoaded) {
@@ -312,6 +317,7 @@ func (m *ours) observe(ev event.Event, e *entry, j *jobRecord) {
 func (m *ours) observeJob(ev event.Event, j *jobRecord) {
 	r := j.entry.ours
 	r.observeMoves(ev.Fact)
+	r.travel.observe(ev.Fact)
 	m.containers.observe(r, ev.Fact)
 	switch f := ev.Fact.(type) {
 	case event.LogWritten:
