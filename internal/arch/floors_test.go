@@ -23,6 +23,7 @@ type floor struct {
 var floors = []floor{
 	{name: "F0", std: true, packages: []string{
 		"internal/job",
+		"internal/pulse",
 		"internal/version",
 	}},
 	{name: "F1", packages: []string{

@@ -50,7 +50,8 @@ func (l *loop) hold(key string, reason holds, on bool) {
 	}
 }
 
-// blocked is why e takes no job. It changes only with the loop's state.
+// blocked is why e takes no job. It changes with the loop's state, and when a
+// request has been in flight for slowAnswer, which next provides for.
 //
 // The conditions stand in the order of event.Blocks. What the last answer
 // said, no place at the executor or no answer that could be used, holds until
@@ -64,7 +65,8 @@ func (l *loop) blocked(e *entry) event.Block {
 	case e.id.held != 0:
 		return e.id.held.first()
 	case e.requests > 0:
-		if e.failing {
+		// The last request, for as long as it hangs no other may be made.
+		if e.failing || !l.now.Before(e.started.Add(slowAnswer)) {
 			return event.BlockCoordinator
 		}
 		return event.BlockNoJobs

@@ -62,7 +62,8 @@
 //	unhealthy            no token, or refused too often (until the forced check)
 //	disk, paused         held, see Scheduler.Hold
 //	                     -- a request in flight: no_jobs, or coordinator if
-//	                        the request before it failed
+//	                        the request before it failed or this one is not
+//	                        answered for two minutes
 //	concurrent           jobs and requests take all places
 //	limit                those of its token take all that its limit allows
 //	request_concurrency  requests of its token in another entry
@@ -79,5 +80,6 @@
 //
 // One goroutine, Run's, owns all state; everything else posts messages to it.
 // Each request and the job that it brings live in one more goroutine, which
-// Run waits for. Between messages there is one timer.
+// Run waits for. Between messages there is one timer, which also makes the loop
+// report to the pulse monitor.
 package scheduler

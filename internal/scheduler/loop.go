@@ -214,6 +214,9 @@ func (l *loop) next() time.Time {
 		}
 	}
 	for _, e := range l.entries {
+		if slow := e.started.Add(slowAnswer); e.requests > 0 && slow.After(l.now) {
+			sooner(slow)
+		}
 		if l.canTurn(e) {
 			turn := e.due
 			if turn.Before(l.turnAt) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/job"
+	"github.com/glassrunner/glassrunner/internal/pulse"
 )
 
 // What a configuration gets that leaves these values out.
@@ -18,6 +19,18 @@ const (
 	DefaultUnhealthyLimit    = 3
 	DefaultUnhealthyInterval = time.Hour
 )
+
+// The loop reports at least every beat, and then within grace; so whoever
+// watches knows within half a minute that it hangs.
+const (
+	beat  = 10 * time.Second
+	grace = 15 * time.Second
+)
+
+// slowAnswer is how long a request for a job may take before its runner counts
+// as blocked by the coordinator. GitLab holds one for 50 s, proxies rarely more
+// than a minute.
+const slowAnswer = 2 * time.Minute
 
 // badInRow is how many refused jobs in a row still earn a credit: enough to
 // get past a few that this runner cannot run. As many jobs in a row that
@@ -54,6 +67,9 @@ type Entry struct {
 	// draining or a hold begins; a job that came nevertheless is acknowledged or
 	// refused to the end, under context.WithoutCancel, and its Task returned.
 	Request func(ctx context.Context, ask Ask) (Task, Result)
+	// RequestBound is the longest time that Request can take by its own
+	// timeouts; one that takes longer hangs. 0: not known.
+	RequestBound time.Duration
 }
 
 // Ask is how a request is to be made.
@@ -109,16 +125,18 @@ type Config struct {
 
 // Options are what a Scheduler is made of. A nil Log discards.
 type Options struct {
-	Bus *event.Bus
-	Log *slog.Logger // debug records only
+	Bus   *event.Bus
+	Log   *slog.Logger   // debug records only
+	Pulse *pulse.Monitor // is promised that the loop and requests come round; may be nil
 }
 
 // Scheduler asks for jobs and runs them. All methods are safe for concurrent
 // use, but none may be called from an observer of its Bus. Apply, Drain,
 // Abort and Hold never block and may be called before Run.
 type Scheduler struct {
-	bus *event.Bus
-	log *slog.Logger
+	bus   *event.Bus
+	log   *slog.Logger
+	pulse *pulse.Monitor
 
 	wake chan struct{} // holds one: there is something in posted
 
@@ -142,7 +160,7 @@ func New(o Options) *Scheduler {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Scheduler{bus: o.Bus, log: log, wake: make(chan struct{}, 1)}
+	return &Scheduler{bus: o.Bus, log: log, pulse: o.Pulse, wake: make(chan struct{}, 1)}
 }
 
 // Run asks for jobs and runs them until a drain is over: it returns when the
@@ -169,17 +187,25 @@ func (s *Scheduler) Run(ctx context.Context, c Config) error {
 	l.spawn = func(t *turn) {
 		request, cancel := context.WithCancelCause(event.WithRunner(asking, t.conf.Runner))
 		t.cancel = cancel
+		t.part = s.pulse.Part(pulse.Polling, "request of runner "+t.conf.Runner.Short)
+		if t.conf.RequestBound > 0 {
+			t.part.Within(t.conf.RequestBound)
+		}
 		turns.Go(func() {
 			defer cancel(nil)
+			defer t.part.End()
 			t.live(request, jobs, s.post)
 		})
 	}
 	l.apply(c)
 
+	heart := s.pulse.Part(pulse.Scheduler, "loop")
+	defer heart.End()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	stop := ctx.Done()
 	for {
+		heart.Within(grace)
 		for _, do := range s.take() {
 			l.now = time.Now()
 			do(l)
@@ -189,11 +215,13 @@ func (s *Scheduler) Run(ctx context.Context, c Config) error {
 			break
 		}
 		l.now = time.Now()
-		if next := l.step(); next.IsZero() {
-			timer.Stop()
-		} else {
-			timer.Reset(time.Until(next))
+		next := l.step()
+		sleep := beat
+		if !next.IsZero() {
+			sleep = min(beat, time.Until(next))
 		}
+		timer.Reset(sleep)
+		heart.Within(beat + grace)
 		select {
 		case <-s.wake:
 		case <-timer.C:
@@ -203,6 +231,7 @@ func (s *Scheduler) Run(ctx context.Context, c Config) error {
 			l.drain("context")
 		}
 	}
+	heart.Rest()
 	turns.Wait()
 	s.end(l)
 	return nil
