@@ -23,6 +23,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/observe/board"
 	"github.com/glassrunner/glassrunner/internal/observe/logs"
 	"github.com/glassrunner/glassrunner/internal/observe/metrics"
+	"github.com/glassrunner/glassrunner/internal/pulse"
 	"github.com/glassrunner/glassrunner/internal/recovery"
 	"github.com/glassrunner/glassrunner/internal/scheduler"
 	"github.com/glassrunner/glassrunner/internal/version"
@@ -61,6 +62,7 @@ type App struct {
 	metrics *metrics.Metrics
 	bus     *event.Bus
 	admin   *admin.Server
+	pulse   *pulse.Monitor
 
 	journal    *recovery.Journal
 	transports *coordinator.Transports
@@ -89,7 +91,7 @@ func New(o Options) (*App, error) {
 	a := &App{
 		o: o, version: version.Get(), level: new(slog.LevelVar),
 		transports: coordinator.NewTransports(), buffers: new(joblog.Buffers), clients: map[clientKey]*coordinator.Client{},
-		slots: map[job.Secret]*build.Slots{}, aborted: make(chan struct{}),
+		slots: map[job.Secret]*build.Slots{}, pulse: pulse.New(), aborted: make(chan struct{}),
 	}
 	c, report, err := a.load()
 	if err != nil {
@@ -112,10 +114,10 @@ func New(o Options) (*App, error) {
 	a.log = slog.New(handler)
 	a.bus = event.NewBus(a.board, a.metrics, logs.New(a.log))
 	a.admin = admin.New(admin.Options{
-		Gatherer: a.metrics.Gatherer(), Registry: a.metrics.Registry(), Board: a.board, Bus: a.bus, Log: a.log,
+		Gatherer: a.metrics.Gatherer(), Registry: a.metrics.Registry(), Board: a.board, Pulse: a.pulse, Bus: a.bus, Log: a.log,
 		Version: a.version.Version,
 	})
-	a.scheduler = scheduler.New(scheduler.Options{Bus: a.bus, Log: a.log})
+	a.scheduler = scheduler.New(scheduler.Options{Bus: a.bus, Log: a.log, Pulse: a.pulse})
 	a.current.Store(&generation{config: c, report: report})
 	return a, nil
 }

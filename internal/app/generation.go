@@ -15,6 +15,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/executor"
 	"github.com/glassrunner/glassrunner/internal/job"
+	"github.com/glassrunner/glassrunner/internal/pulse"
 	"github.com/glassrunner/glassrunner/internal/recovery"
 	"github.com/glassrunner/glassrunner/internal/scheduler"
 	"github.com/glassrunner/glassrunner/internal/version"
@@ -140,7 +141,7 @@ func helperFeatures() []string {
 func (a *App) buildOptions(e *entry) *build.Options {
 	r := e.config
 	o := &build.Options{
-		Runner: e.runner, URL: r.URL, CloneURL: r.CloneURL, Version: a.version, Driver: e.driver, Bus: a.bus,
+		Runner: e.runner, URL: r.URL, CloneURL: r.CloneURL, Version: a.version, Driver: e.driver, Bus: a.bus, Pulse: a.pulse,
 		Journal: journal{a.journal, recovery.Coordinator{
 			URL: r.URL, TLSCAFile: r.TLSCAFile, TLSCertFile: r.TLSCertFile, TLSKeyFile: r.TLSKeyFile,
 		}},
@@ -237,7 +238,7 @@ func (e *entry) request(ctx context.Context, ask scheduler.Ask) (scheduler.Task,
 		return nil, scheduler.Result{Kind: scheduler.ClientError}
 	}
 	ctx = event.WithRunner(ctx, e.runner)
-	spec, poll, err := e.client.RequestJob(ctx, ask.Brief)
+	spec, poll, err := e.poll(ctx, ask)
 	res := scheduler.Result{Retried: poll.Retried}
 	switch poll.Kind {
 	case coordinator.PollNone:
@@ -257,6 +258,14 @@ func (e *entry) request(ctx context.Context, ask scheduler.Ask) (scheduler.Task,
 		e.app.bus.Emit(ctx, event.Degraded{What: "job_request", Err: err})
 	}
 	return nil, res
+}
+
+// poll makes the request and promises that it ends in the time of its timeouts.
+func (e *entry) poll(ctx context.Context, ask scheduler.Ask) (*job.Spec, coordinator.PollResult, error) {
+	part := e.app.pulse.Part(pulse.Polling, "request of runner "+e.runner.Short)
+	defer part.End()
+	part.Within(coordinator.RequestJobBound + time.Minute)
+	return e.client.RequestJob(ctx, ask.Brief)
 }
 
 func (e *entry) accept(ctx context.Context, spec *job.Spec, res scheduler.Result) (scheduler.Task, scheduler.Result) {

@@ -22,6 +22,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/executor"
 	"github.com/glassrunner/glassrunner/internal/job"
+	"github.com/glassrunner/glassrunner/internal/pulse"
 	"github.com/glassrunner/glassrunner/internal/redact"
 	"github.com/glassrunner/glassrunner/internal/version"
 )
@@ -64,6 +65,7 @@ type Options struct {
 	// MaxExtractedSize in bytes and MaxExtractionRatio bound what an archive
 	// may become; 0: the helper's defaults.
 	MaxExtractedSize, MaxExtractionRatio int64
+	Pulse                                *pulse.Monitor // is promised that jobs come to their end; may be nil
 	// RetryDelay is the time between two tries of preparation; 0: 3 s.
 	RetryDelay time.Duration
 }

@@ -27,6 +27,17 @@ func Blocks() []Block {
 	}
 }
 
+// Ready reports whether a runner with this block takes jobs as far as it has
+// room: nothing is wrong with it.
+func (b Block) Ready() bool {
+	switch b {
+	case BlockConcurrent, BlockLimit, BlockRequests, BlockExecutor, BlockNoJobs:
+		return true
+	default:
+		return false
+	}
+}
+
 // BlockChanged: why the runner of the scope takes no job is another reason
 // than before, or is told for the first time. Entries with the same labels
 // are one runner: the block that comes last in Blocks is told.

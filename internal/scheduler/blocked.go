@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"math/bits"
+	"slices"
 
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/job"
@@ -86,8 +87,8 @@ func (l *loop) blocked(e *entry) event.Block {
 
 // told is what observers know of the blocks and places.
 type told struct {
-	blocks map[job.Runner]event.Block
-	next   map[job.Runner]event.Block // scratch
+	blocks map[job.Runner]event.Block // of each runner that an entry has
+	best   map[job.Runner]event.Block // scratch: by labels, the executor left out
 	places event.PlacesChanged
 	any    bool // something was told
 	stale  bool // the entries are others than before
@@ -118,26 +119,35 @@ func (l *loop) tellBlocked() {
 
 func (l *loop) tellBlocks(t *told) {
 	if t.blocks == nil {
-		t.blocks, t.next = map[job.Runner]event.Block{}, map[job.Runner]event.Block{}
+		t.blocks, t.best = map[job.Runner]event.Block{}, map[job.Runner]event.Block{}
 	}
-	clear(t.next)
+	clear(t.best)
 	for _, e := range l.entries {
-		if o, shared := t.next[e.Runner]; !shared || rank(e.block) > rank(o) {
-			t.next[e.Runner] = e.block
+		k := labels(e.Runner)
+		if o, shared := t.best[k]; !shared || rank(e.block) > rank(o) {
+			t.best[k] = e.block
 		}
 	}
 	for _, e := range l.entries {
-		if b := t.next[e.Runner]; t.blocks[e.Runner] != b {
+		if b := t.best[labels(e.Runner)]; t.blocks[e.Runner] != b {
 			t.blocks[e.Runner] = b
 			l.emit(e.Runner, event.BlockChanged{Block: b})
 		}
 	}
 	for r := range t.blocks {
-		if _, stays := t.next[r]; !stays {
+		if !slices.ContainsFunc(l.entries, func(e *entry) bool { return e.Runner == r }) {
 			delete(t.blocks, r)
-			l.emit(r, event.BlockChanged{Block: event.BlockShutdown})
+			if _, stays := t.best[labels(r)]; !stays {
+				l.emit(r, event.BlockChanged{Block: event.BlockShutdown})
+			}
 		}
 	}
+}
+
+// labels is what tells runners apart in metrics.
+func labels(r job.Runner) job.Runner {
+	r.Executor = ""
+	return r
 }
 
 // rank is the place of b in the order of precedence.

@@ -62,15 +62,14 @@ func TestWedgedLoop(t *testing.T) {
 
 func TestHangingRequest(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		m, tape := pulse.New(), &tape{}
+		tape := &tape{}
 		release := make(chan struct{})
 		e := entry("a", nil)
-		e.RequestBound = 10 * time.Minute
 		e.Request = func(context.Context, scheduler.Ask) (scheduler.Task, scheduler.Result) {
 			<-release
 			return nil, scheduler.Result{}
 		}
-		s := scheduler.New(scheduler.Options{Bus: event.NewBus(tape), Pulse: m})
+		s := scheduler.New(scheduler.Options{Bus: event.NewBus(tape)})
 		over := make(chan error, 1)
 		go func() { over <- s.Run(t.Context(), config(2, e)) }()
 		after(119 * time.Second)
@@ -82,17 +81,11 @@ func TestHangingRequest(t *testing.T) {
 		if d := cmp.Diff(want, facts[event.BlockChanged](tape, "a")); d != "" {
 			t.Errorf("blocks (-want +got):\n%s", d)
 		}
-		if late := m.Late(); late != nil {
-			t.Errorf("late: %v before the bound", late)
-		}
-		after(8 * time.Minute)
-		if late := m.Late(); len(late) != 1 || late[0].Component != pulse.Polling {
-			t.Errorf("late: %v, want the request", late)
-		}
 		close(release)
 		after(time.Second)
-		if late := m.Late(); late != nil {
-			t.Errorf("late: %v, want nothing", late)
+		want = append(want, event.BlockChanged{Block: event.BlockNoJobs})
+		if d := cmp.Diff(want, facts[event.BlockChanged](tape, "a")); d != "" {
+			t.Errorf("blocks after the answer (-want +got):\n%s", d)
 		}
 		s.Drain("test")
 		if err := <-over; err != nil {

@@ -67,9 +67,6 @@ type Entry struct {
 	// draining or a hold begins; a job that came nevertheless is acknowledged or
 	// refused to the end, under context.WithoutCancel, and its Task returned.
 	Request func(ctx context.Context, ask Ask) (Task, Result)
-	// RequestBound is the longest time that Request can take by its own
-	// timeouts; one that takes longer hangs. 0: not known.
-	RequestBound time.Duration
 }
 
 // Ask is how a request is to be made.
@@ -127,7 +124,7 @@ type Config struct {
 type Options struct {
 	Bus   *event.Bus
 	Log   *slog.Logger   // debug records only
-	Pulse *pulse.Monitor // is promised that the loop and requests come round; may be nil
+	Pulse *pulse.Monitor // is promised that the loop comes round; may be nil
 }
 
 // Scheduler asks for jobs and runs them. All methods are safe for concurrent
@@ -187,13 +184,8 @@ func (s *Scheduler) Run(ctx context.Context, c Config) error {
 	l.spawn = func(t *turn) {
 		request, cancel := context.WithCancelCause(event.WithRunner(asking, t.conf.Runner))
 		t.cancel = cancel
-		t.part = s.pulse.Part(pulse.Polling, "request of runner "+t.conf.Runner.Short)
-		if t.conf.RequestBound > 0 {
-			t.part.Within(t.conf.RequestBound)
-		}
 		turns.Go(func() {
 			defer cancel(nil)
-			defer t.part.End()
 			t.live(request, jobs, s.post)
 		})
 	}

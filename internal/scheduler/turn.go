@@ -7,8 +7,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"time"
-
-	"github.com/glassrunner/glassrunner/internal/pulse"
 )
 
 // turn is one request and the job that it brought. The loop owns it; its own
@@ -19,7 +17,6 @@ type turn struct {
 	id         *identity
 	ask        Ask
 	generation int
-	part       *pulse.Part // of the request
 
 	// The loop's:
 	cancel context.CancelCauseFunc // of the request
@@ -50,7 +47,6 @@ func (t *turn) live(asking, jobs context.Context, post func(func(*loop)) bool) {
 	}()
 	task, result := t.conf.Request(asking, t.ask)
 	answered = true
-	t.part.Rest()
 	since := time.Now()
 	if task == nil {
 		over = true

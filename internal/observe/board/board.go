@@ -39,6 +39,7 @@ type Board struct {
 	process    Process
 	config     Config
 	slots      int
+	places     Places
 	runners    map[job.Runner]*runner
 	order      []job.Runner // of runners, as configured, then as met
 	jobs       map[key]*running
@@ -96,7 +97,9 @@ func (b *Board) Observe(e event.Event) {
 		}
 	case event.SlotsChanged:
 		b.slots = f.Slots
-	case event.HealthChecked, event.RequestSlots, event.Polled:
+	case event.PlacesChanged:
+		b.places = Places(f)
+	case event.HealthChecked, event.RequestSlots, event.Polled, event.BlockChanged:
 		if r := b.runner(e.Runner); r != nil {
 			r.observe(e)
 		}
@@ -306,7 +309,7 @@ func (b *Board) Present() Snapshot {
 
 func (b *Board) present() Snapshot {
 	s := Snapshot{
-		Process: b.process, Config: b.config, Slots: b.slots,
+		Process: b.process, Config: b.config, Slots: b.slots, Places: b.places,
 		Runners: make([]Runner, 0, len(b.order)),
 		Jobs:    make([]Job, 0, len(b.jobOrder)),
 	}

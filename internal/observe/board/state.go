@@ -12,7 +12,8 @@ import (
 type Snapshot struct {
 	Process Process
 	Config  Config
-	Slots   int      // jobs that may run at once
+	Slots   int // jobs that may run at once
+	Places  Places
 	Runners []Runner // configured ones first, in their order; then those that only finish their jobs
 	Jobs    []Job    // accepted and not yet reported to the end, oldest first
 	// Finished holds the last jobs that ended or were refused, oldest first.
@@ -41,6 +42,9 @@ type Config struct {
 	LastErr     error // of the last try
 }
 
+// Places is what the places for jobs are used for; see event.PlacesChanged.
+type Places struct{ Running, Requesting, Idle int }
+
 // Runner is a [[runners]] entry. Entries that cannot be told apart by
 // job.Runner share one, their limits added up.
 type Runner struct {
@@ -56,6 +60,9 @@ type Runner struct {
 	LastPollResult     string    // of event.Polled
 	LastSuccess        time.Time // of the last poll that was answered with a job or with none
 	LastJob            time.Time // when the last job was received
+	// Block is why it takes no job, "" until the scheduler has told.
+	Block      event.Block
+	BlockSince time.Time
 }
 
 // Requests is how many requests for a job a runner has in flight and may have.
@@ -134,6 +141,10 @@ func (r *runner) observe(e event.Event) {
 		r.Requests.UsedLimit, r.Requests.AdaptiveLimit = f.UsedLimit, f.AdaptiveLimit
 		if f.Exceeded {
 			r.Requests.Exceeded++
+		}
+	case event.BlockChanged:
+		if r.Block != f.Block {
+			r.Block, r.BlockSince = f.Block, e.Time
 		}
 	case event.Polled:
 		r.LastPoll, r.LastPollResult = e.Time, f.Result
