@@ -106,7 +106,9 @@ func New(o Options) (*App, error) {
 	a.board = board.New(board.Options{})
 	facts := metrics.Build(a.version)
 	facts.Name = "gitlab-runner" // the label's constant, see docs/adr/0008
-	a.metrics = metrics.New(metrics.Options{Board: a.board, SystemID: a.systemID, Build: facts})
+	a.metrics = metrics.New(metrics.Options{
+		Board: a.board, SystemID: a.systemID, Build: facts, Pulse: a.pulse, Certificates: a.certificates,
+	})
 	handler, err := a.handler(c)
 	if err != nil {
 		return nil, err

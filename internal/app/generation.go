@@ -220,13 +220,39 @@ func (a *App) plan(g *generation) scheduler.Config {
 func (g *generation) limits() []event.Limits {
 	out := make([]event.Limits, 0, len(g.entries))
 	for _, e := range g.entries {
-		l := event.Limits{Runner: e.runner, Limit: e.config.Limit, RequestConcurrency: e.config.RequestConcurrency()}
+		l := limitsOf(e.config, e.runner)
 		if e.client != nil {
 			l.URL = e.client.URL()
 		}
 		out = append(out, l)
 	}
 	return out
+}
+
+func limitsOf(r *config.Runner, as job.Runner) event.Limits {
+	return event.Limits{
+		Runner: as, Limit: r.Limit, RequestConcurrency: r.RequestConcurrency(),
+		TokenExpires: r.TokenExpiresAt, PricePerHour: r.PricePerHour(),
+	}
+}
+
+// certificates returns when the certificates that are used towards
+// coordinators expire, the first of each kind.
+func (a *App) certificates() map[string]time.Time {
+	first := map[string]time.Time{}
+	note := func(kind string, at time.Time) {
+		if have, ok := first[kind]; !at.IsZero() && (!ok || at.Before(have)) {
+			first[kind] = at
+		}
+	}
+	for _, e := range a.current.Load().entries {
+		if e.client != nil {
+			x := e.client.Expiry()
+			note("coordinator_client", x.Client)
+			note("coordinator_ca", x.Authority)
+		}
+	}
+	return first
 }
 
 // request asks for a job once and takes it.

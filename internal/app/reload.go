@@ -49,7 +49,7 @@ func (a *App) applyLocked(ctx context.Context, c *config.Config, r *config.Repor
 	first := a.number == 0
 	a.number++
 	loaded := event.ConfigLoaded{
-		Path: c.Path, Hash: c.Hash, Generation: a.number, Concurrent: c.Concurrency(), Runners: g.limits(),
+		Path: c.Path, Hash: c.Hash, Generation: a.number, Concurrent: c.Concurrency(), TopProjects: c.TopProjects(), Runners: g.limits(),
 	}
 	if r != nil {
 		loaded.Warnings = len(r.Warnings())

@@ -56,6 +56,7 @@ func (c *checker) check(opts Options) {
 			c.add(Error, root.child("listen_address"), strings.TrimPrefix(err.Error(), "listen address "))
 		}
 	}
+	c.projects(root.child("monitoring").child("projects"))
 	c.labels(c.cfg.Labels, root.child("labels"))
 	for i := range c.cfg.Runners {
 		c.runner(&c.cfg.Runners[i], place{"runners", "runners"}.element(i))
@@ -297,6 +298,7 @@ func (c *checker) schedules(r *Runner, p place) {
 		c.policies(r.Kubernetes.Autoscaler.Policy, p.child("kubernetes").child("autoscaler").child("policy"))
 	}
 	if r.Monitoring != nil {
+		c.price(r, p.child("monitoring"))
 		at := p.child("monitoring").child("job_queuing_durations")
 		for i, q := range r.Monitoring.JobQueuingDurations {
 			c.queuing(q, at.element(i))

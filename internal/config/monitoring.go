@@ -7,6 +7,7 @@ import (
 // Monitoring is [runners.monitoring].
 type Monitoring struct {
 	JobQueuingDurations []QueuingDuration `toml:"job_queuing_durations" doc:"How long jobs may wait; the last entry whose period contains now decides."`
+	PricePerHour        float64           `toml:"price_per_hour" ours:"true" doc:"What an hour of a job costs on this runner, in units of your choice; for glassrunner_project_cost_units_total."`
 }
 
 // QueuingDuration is one of [[runners.monitoring.job_queuing_durations]]: the

@@ -11,6 +11,7 @@ package board
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/job"
@@ -20,6 +21,7 @@ import (
 const (
 	maxPhases   = 128  // of a job's timeline
 	maxReceived = 1024 // jobs received and neither started nor refused
+	maxGuests   = 1024 // runners before there is a configuration
 )
 
 // Options are the sizes of a board. The zero value is usable.
@@ -132,7 +134,7 @@ func (b *Board) runner(r job.Runner) *runner {
 	if have := b.runners[r]; have != nil {
 		return have
 	}
-	if b.configured || r == (job.Runner{}) {
+	if b.configured || r == (job.Runner{}) || len(b.runners) >= maxGuests {
 		return nil
 	}
 	return b.addRunner(r)
@@ -160,7 +162,7 @@ func (b *Board) configLoaded(e event.Event, f event.ConfigLoaded) {
 	b.config.Concurrent, b.config.Warnings, b.config.LastSuccess = f.Concurrent, f.Warnings, e.Time
 
 	for _, r := range b.runners {
-		r.Entries, r.Limit, r.RequestConcurrency = 0, 0, 0
+		r.Entries, r.Limit, r.RequestConcurrency, r.TokenExpires = 0, 0, 0, time.Time{}
 		// The scheduler forgets with each reload what was wrong with a runner.
 		r.Health = Health{OK: true, CheckedAt: r.Health.CheckedAt}
 	}
@@ -179,6 +181,9 @@ func (b *Board) configLoaded(e event.Event, f event.ConfigLoaded) {
 			r.Limit += l.Limit
 		}
 		r.Entries++
+		if at := l.TokenExpires; !at.IsZero() && (r.TokenExpires.IsZero() || at.Before(r.TokenExpires)) {
+			r.TokenExpires = at
+		}
 		r.RequestConcurrency += max(1, l.RequestConcurrency)
 	}
 	for _, o := range b.order {

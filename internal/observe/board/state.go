@@ -53,7 +53,8 @@ type Runner struct {
 	Entries            int // in the configuration; 0: it was removed and finishes its jobs
 	Limit              int // jobs at once, 0: unlimited
 	RequestConcurrency int
-	Running            int // jobs
+	TokenExpires       time.Time // the first of them; zero: never
+	Running            int       // jobs
 	Requests           Requests
 	Health             Health
 	LastPoll           time.Time // whatever came of it

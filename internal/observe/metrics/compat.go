@@ -114,7 +114,7 @@ func (m *compat) dropRunner(r *compatRunner, api, failed bool) {
 
 func (m *compat) addExecutor(name string) {
 	name = executorLabel(name)
-	if m.executors[name] {
+	if m.executors[name] || len(m.executors) >= maxNames {
 		return
 	}
 	m.executors[name] = true
@@ -132,8 +132,12 @@ func executorLabel(name string) string {
 func (m *compat) modeOf(mode, executor string) prometheus.Counter {
 	k := [2]string{mode, executor}
 	c := m.modeCounter[k]
+	if c == nil && len(m.modeCounter) >= maxNames {
+		k[1] = other
+		c = m.modeCounter[k]
+	}
 	if c == nil {
-		c = m.modes.with(mode, executor)
+		c = m.modes.with(k[0], k[1])
 		m.modeCounter[k] = c
 	}
 	return c

@@ -10,8 +10,6 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/glassrunner/glassrunner/internal/observe/board"
 )
 
 // Reference writes the metric reference, docs/metrics.md, from the collectors
@@ -19,13 +17,9 @@ import (
 // returns, to add what is registered elsewhere, such as by the monitoring
 // server.
 func Reference(w io.Writer, others ...func(prometheus.Registerer)) error {
-	m := New(Options{Board: board.New(board.Options{})})
-	for _, add := range others {
-		add(m.rest)
-	}
-	rest, err := m.rest.Gather()
+	m, rest, err := contract(Options{}, others)
 	if err != nil {
-		return fmt.Errorf("metric reference: %w", err)
+		return err
 	}
 	b := bufio.NewWriter(w)
 	fmt.Fprint(b, referenceHead)
@@ -46,7 +40,7 @@ func Reference(w io.Writer, others ...func(prometheus.Registerer)) error {
 
 // describe writes f's section.
 func (f *family) describe(b *bufio.Writer) {
-	fmt.Fprintf(b, "### `%s`\n\n%s, %s. %s\n\n", f.name, strings.ToUpper(f.kind[:1])+f.kind[1:], f.stability, full(f.help))
+	fmt.Fprintf(b, "### `%s`\n\n%s, %s, since %s. %s\n\n", f.name, strings.ToUpper(f.kind[:1])+f.kind[1:], f.stability, f.since, full(f.help))
 	if len(f.labels) > 0 {
 		fmt.Fprintf(b, "- Labels: `%s`\n", strings.Join(f.labels, "`, `"))
 	}
