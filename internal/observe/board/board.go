@@ -212,6 +212,8 @@ func (b *Board) started(e event.Event, f event.JobStarted) {
 	r := b.runners[e.Runner]
 	if r == nil {
 		r = b.addRunner(e.Runner)
+		// It left while the job was on its way, and takes no other.
+		r.Block, r.BlockSince = event.BlockShutdown, e.Time
 	}
 	r.Running++
 	j := &running{Job: Job{

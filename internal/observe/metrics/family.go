@@ -197,6 +197,10 @@ func (f *family) appendTo(dst []byte, format int) []byte {
 			dst = append(dst, f.unchanged(c, w, format)...)
 			continue
 		}
+		if made, ok := c.metric.(*computed); ok {
+			dst = f.sample(dst, c, made.read(), format)
+			continue
+		}
 		m.Reset()
 		if err := c.metric.Write(&m); err != nil {
 			continue // cannot be: it was written before

@@ -255,6 +255,8 @@ func (m *Metrics) jobStarted(e event.Event, f event.JobStarted) {
 	r := m.entry(e.Runner)
 	if r == nil {
 		r = m.addEntry(labels{e.Runner.Short, e.Runner.Name, e.Runner.SystemID})
+		// It left while the job was on its way, and takes no other.
+		r.ours.blocked.change(event.BlockShutdown, e.Time)
 	}
 	r.running++
 	var j *jobRecord
