@@ -138,7 +138,9 @@ func TestWedgedLoopIsSeen(t *testing.T) {
 		go func() {
 			over <- sched.Run(t.Context(), scheduler.Config{Concurrent: 1, Entries: []scheduler.Entry{{
 				Runner: r, Key: "k", Valid: true,
-				Request: func(context.Context, scheduler.Ask) (scheduler.Task, scheduler.Result) { return nil, scheduler.Result{} },
+				Request: func(context.Context, scheduler.Ask) (scheduler.Task, scheduler.Result) {
+					return nil, scheduler.Result{}
+				},
 			}}})
 		}()
 		time.Sleep(time.Minute) // faked
