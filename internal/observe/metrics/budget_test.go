@@ -161,7 +161,7 @@ func TestClosedSets(t *testing.T) {
 func TestHostileStream(t *testing.T) {
 	const guests = 1000 // one of so many jobs is a guest's
 	n := 1_000_000
-	if testing.Short() {
+	if testing.Short() || watched {
 		n = 50_000
 	}
 	s, m := limited(t, metrics.Budget{})
@@ -205,7 +205,7 @@ func TestHostileStream(t *testing.T) {
 	if took := time.Since(start); took > time.Second {
 		t.Errorf("a scrape took %v", took)
 	}
-	if got := samples(x); got > 200_000 || got > 10_000 {
+	if got := samples(x); got > 10_000 {
 		t.Errorf("%d series of 10 runners", got)
 	}
 	// What runners outside of the configuration did goes with them.

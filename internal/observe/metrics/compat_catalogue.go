@@ -89,7 +89,7 @@ func (m *compat) workers(c *catalogue) {
 	})
 	m.feedFailures = c.counter(def{
 		name: "gitlab_runner_worker_feed_failures_total", help: "Total number of times that runner worker feeding have failed", labels: full(),
-		note: "A turn that was skipped: no token, or the runner is switched off.",
+		note: "A turn that was skipped: no token, or the runner is switched off or held.",
 	})
 	m.processing = c.counter(def{
 		name: "gitlab_runner_worker_processing_failures_total", help: "Total number of failures when processing runner worker", sets: sets{"failure_type": {"no_free_executor", "job_failure", other}}, labels: append([]string{"failure_type"}, full()...),

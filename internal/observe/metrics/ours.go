@@ -133,7 +133,7 @@ func (m *ours) api(c *catalogue) {
 	m.apiErrors = c.counter(def{
 		name: "glassrunner_api_request_errors_total", help: "Calls to the coordinator that failed, by how.", sets: sets{"endpoint": nil, "class": words(event.ErrorClasses())}, labels: []string{"endpoint", "class"},
 		values: "class: " + classList(),
-		note:   "http_4xx and http_5xx are what was answered in the end, after all retries; the others never show in gitlab_runner_api_request_statuses_total but as -1. A poll that is refused (403) is an http_4xx. request_job, update_job and patch_trace are present from the start, other endpoints once used.",
+		note:   "http_4xx and http_5xx are what was answered in the end, after all retries; the others never show in gitlab_runner_api_request_statuses_total but as -1. A poll that is refused (403) is an http_4xx; statuses by which the protocol answers, such as 404 for a job that is over, are no failures. request_job, update_job and patch_trace are present from the start, other endpoints once used.",
 	})
 	m.apiAttempts = c.counter(def{
 		name: "glassrunner_api_request_attempts_total", help: "HTTP requests made to the coordinator, the first one and the repeated ones of each call.", sets: sets{"endpoint": nil}, labels: endpoint,

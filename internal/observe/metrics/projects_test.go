@@ -143,6 +143,10 @@ func TestProjects(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
+			if watched {
+				c.jobs /= 4
+				c.heavy = nil
+			}
 			s := newShop(t, top)
 			r := rand.New(rand.NewPCG(1, 2))
 			last := map[string]float64{}
