@@ -153,7 +153,7 @@ func TestProjects(t *testing.T) {
 			for i := range c.jobs {
 				p, took := c.pick(r, i)
 				s.job(projects(p), took)
-				if i%(c.jobs/200) != 0 {
+				if i%(c.jobs/50) != 0 {
 					continue
 				}
 				shown := s.check(t, top, len(s.used) < 4096)
