@@ -31,6 +31,7 @@ var floors = []floor{
 	{name: "F2", packages: []string{
 		"internal/archive",
 		"internal/autoscale",
+		"internal/cgroup",
 		"internal/config",
 		"internal/executor",
 		"internal/observe/board",

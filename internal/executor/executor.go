@@ -30,7 +30,8 @@ type Driver interface {
 	Reap(ctx context.Context, c Claim) (ended int, err error)
 }
 
-// An Env is one job's place. Its methods are called one at a time.
+// An Env is one job's place. Its methods are called one at a time, but for
+// Usage, which may be called beside Run.
 type Env interface {
 	Place() Place
 	// Run runs c to its end. It returns nil, an *ExitError when the script
@@ -39,6 +40,11 @@ type Env interface {
 	// stops everything that c started, waits for that, and returns an error
 	// that wraps context.Cause(ctx).
 	Run(ctx context.Context, c Command) error
+	// Usage returns what the job has used up to now, services included. It is
+	// cheap enough to be called every few seconds. Figures only grow, but for
+	// Memory. What is not known is left out; an error says that nothing could
+	// be found out, which harms nobody. It is not called once Close was.
+	Usage(ctx context.Context) (job.Usage, error)
 	// Close ends all that the job left, daemons included, and gives the
 	// place back. ctx is live and bounded, whatever happened to the job.
 	Close(ctx context.Context) error

@@ -66,6 +66,8 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"Files", fileOps},
 		{"FilesStayInside", inside},
 		{"TwoAtOnce", two},
+		{"Usage", usage},
+		{"UsageBesideRun", usageBeside},
 		{"Reap", reap},
 		{"ReapNothing", reapNothing},
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/glassrunner/glassrunner/internal/executor"
+	"github.com/glassrunner/glassrunner/internal/job"
 )
 
 const (
@@ -154,6 +155,9 @@ func (e *env) stop(p *process, exited <-chan struct{}, grace time.Duration) erro
 		return fmt.Errorf("failed to kill process PID=%d, likely process is dormant", p.pid)
 	}
 }
+
+// Usage returns what the job has used up to now.
+func (e *env) Usage(context.Context) (job.Usage, error) { return e.tree.usage(), nil }
 
 // Close ends all that the job left and removes its control group.
 func (e *env) Close(ctx context.Context) error {

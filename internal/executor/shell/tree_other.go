@@ -17,8 +17,9 @@ import (
 
 // tree is the process groups of one job's shells; on Windows, the shells.
 type tree struct {
-	mark string
-	pids []int
+	mark  string
+	pids  []int
+	meter meter
 }
 
 func (d *Driver) plant(mark string) (*tree, error) { return &tree{mark: mark}, nil }
@@ -56,6 +57,7 @@ func (p *process) awaitExit() {
 // another may get its number.
 func (t *tree) reap(p *process) (status, err error) {
 	<-p.ended
+	t.meter.done(p.status)
 	t.pids = slices.DeleteFunc(t.pids, func(pid int) bool { return !groupsAlive([]int{pid}) })
 	if p.err != nil {
 		return nil, p.err
