@@ -28,6 +28,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("/health/ready", s.ready)
 	mux.HandleFunc("/debug/process/state", s.processState)
 	mux.HandleFunc("/debug/jobs/list", s.jobs)
+	mux.HandleFunc("/debug/jobs", s.debugJobs)
 	p := &profiles{slots: make(chan struct{}, s.o.MaxProfiles)}
 	mux.Handle("/debug/pprof/", p.limited(pprof.Index))
 	mux.Handle("/debug/pprof/cmdline", p.limited(pprof.Cmdline))

@@ -66,6 +66,7 @@ type App struct {
 	transports *coordinator.Transports
 	buffers    *joblog.Buffers
 	scheduler  *scheduler.Scheduler
+	sampler    *build.Sampler
 
 	mu      sync.Mutex // guards the maps
 	clients map[clientKey]*coordinator.Client
@@ -83,6 +84,10 @@ type App struct {
 // ErrForced says that jobs were still running, or not yet reported, when
 // shutdown_timeout had passed. The next start settles them.
 var ErrForced = errors.New("shutdown_timeout has passed")
+
+// sampleInterval is about how often a running job's place is asked what the
+// job uses.
+const sampleInterval = 5 * time.Second
 
 // New reads the configuration and makes an app of it. Nothing runs yet.
 func New(o Options) (*App, error) {
@@ -116,6 +121,7 @@ func New(o Options) (*App, error) {
 		Version: a.version.Version,
 	})
 	a.scheduler = scheduler.New(scheduler.Options{Bus: a.bus, Log: a.log})
+	a.sampler = build.NewSampler(sampleInterval)
 	a.current.Store(&generation{config: c, report: report})
 	return a, nil
 }
@@ -179,6 +185,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	defer wg.Wait()
 	defer stop()
 	wg.Go(func() { a.recover(helpers) })
+	wg.Go(func() { a.sampler.Run(helpers) })
 	if a.o.Single == nil {
 		wg.Go(func() { a.watch(helpers) })
 		wg.Go(func() { a.rotate(helpers) })

@@ -153,7 +153,7 @@ func (a *App) buildOptions(e *entry) *build.Options {
 		PreBuild: r.PreBuildScript, PostBuild: r.PostBuildScript,
 		PrepareTimeout: r.PrepareTimeout, GetSourcesTimeout: r.GetSourcesTimeout,
 		DebugTraceDisabled: r.DebugTraceDisabled, SafeDirectory: r.SafeDirectoryCheckout, CleanConfig: r.CleanGitConfig,
-		Grace: r.GracefulKillTimeout(),
+		Grace: r.GracefulKillTimeout(), Sampler: a.sampler, UsageLine: r.UsageInJobLog(),
 	}
 	a.transfers(o, r, e.runner)
 	if r.CustomBuildDir != nil {
@@ -220,6 +220,7 @@ func (g *generation) limits() []event.Limits {
 	out := make([]event.Limits, 0, len(g.entries))
 	for _, e := range g.entries {
 		l := event.Limits{Runner: e.runner, Limit: e.config.Limit, RequestConcurrency: e.config.RequestConcurrency()}
+		l.OverdueFactor, l.OverdueMinJobs = e.config.Overdue()
 		if e.client != nil {
 			l.URL = e.client.URL()
 		}

@@ -64,6 +64,10 @@ type Options struct {
 	// MaxExtractedSize in bytes and MaxExtractionRatio bound what an archive
 	// may become; 0: the helper's defaults.
 	MaxExtractedSize, MaxExtractionRatio int64
+	// Sampler asks running jobs' places what they use; nil: nobody does.
+	Sampler *Sampler
+	// UsageLine ends a job's log with what the job used.
+	UsageLine bool
 	// RetryDelay is the time between two tries of preparation; 0: 3 s.
 	RetryDelay time.Duration
 }

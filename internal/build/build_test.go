@@ -115,6 +115,14 @@ type place struct {
 	tries  int
 	phases []job.Phase
 	closed int
+	usage  func(ctx context.Context) (job.Usage, error) // nil: nothing is known
+}
+
+func (p *place) Usage(ctx context.Context) (job.Usage, error) {
+	if p.usage == nil {
+		return job.Usage{}, nil
+	}
+	return p.usage(ctx)
 }
 
 func (p *place) Traits() executor.Traits { return p.traits }

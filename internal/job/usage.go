@@ -21,6 +21,9 @@ func (q Quantity) Value() (int64, bool) { return q.n, q.known }
 // Seconds returns the number of nanoseconds as seconds, and whether it is known.
 func (q Quantity) Seconds() (float64, bool) { return time.Duration(q.n).Seconds(), q.known }
 
+// Equal reports whether both are the same, unknown ones among themselves.
+func (q Quantity) Equal(o Quantity) bool { return q == o }
+
 // Plus returns the sum of what is known of both.
 func (q Quantity) Plus(o Quantity) Quantity {
 	return Quantity{q.n + o.n, q.known || o.known}

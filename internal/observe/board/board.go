@@ -59,6 +59,7 @@ type key struct {
 type runner struct {
 	Runner
 	requestSlots bool // facts of the request slots have come
+	durations    durations
 }
 
 // New returns a board on which nothing happened yet.
@@ -176,6 +177,8 @@ func (b *Board) configLoaded(e event.Event, f event.ConfigLoaded) {
 			r.Limit += l.Limit
 		}
 		r.Entries++
+		r.Typical.Factor, r.durations.minimum = l.OverdueFactor, l.OverdueMinJobs
+		r.Typical.P95 = r.durations.p95()
 		r.RequestConcurrency += max(1, l.RequestConcurrency)
 	}
 	for _, o := range b.order {
@@ -223,6 +226,9 @@ func (b *Board) removed(e event.Event, f event.JobRemoved) {
 	delete(b.jobs, k)
 	b.jobOrder = slices.DeleteFunc(b.jobOrder, func(o *running) bool { return o == j })
 	if r := b.runners[j.Runner]; r != nil {
+		if j.finished {
+			r.typical(j.took, j.outcome)
+		}
 		r.Running--
 		if r.Running == 0 && r.Entries == 0 && b.configured {
 			b.dropRunner(j.Runner)

@@ -56,6 +56,7 @@ type Runner struct {
 	LastPollResult     string    // of event.Polled
 	LastSuccess        time.Time // of the last poll that was answered with a job or with none
 	LastJob            time.Time // when the last job was received
+	Typical            Typical
 }
 
 // Requests is how many requests for a job a runner has in flight and may have.
@@ -89,7 +90,7 @@ type Job struct {
 	PhaseSince time.Time
 	// Stage is the last script stage that began, as GitLab's `stage` label
 	// has it: it stays after its end, and neither secrets nor the executor's
-	// preparation count.
+	// preparation and cleanup count.
 	Stage         job.Phase
 	ExecutorStage string
 	Directive     job.Directive // strongest so far
@@ -101,6 +102,8 @@ type Job struct {
 	SendFailures  int           // since the last chunk that was accepted
 	Ending        bool          // scripts and cleanup are over, the result is being delivered
 	Timeline      []Phase       // that ended, in order
+	Usage         job.Usage     // so far; nothing is known before the first sample
+	UsageAt       time.Time     // when it was so; zero: never sampled
 }
 
 // Phase is a phase that ended.
@@ -181,7 +184,7 @@ func (j *running) observe(e event.Event) {
 		if len(j.open) < maxPhases {
 			j.open = append(j.open, openPhase{f.Phase, e.Time})
 		}
-		if f.Phase != job.ResolveSecrets && f.Phase != job.PrepareExecutor {
+		if f.Phase != job.ResolveSecrets && f.Phase != job.PrepareExecutor && f.Phase != job.CleanupExecutor {
 			j.Stage = f.Phase
 		}
 	case event.PhaseFinished:
@@ -205,6 +208,10 @@ func (j *running) observe(e event.Event) {
 		j.Sent = f.Total
 		j.unsent.sent(j.Sent)
 		j.UnsentSince = j.unsent.oldest()
+	case event.UsageSampled:
+		j.Usage, j.UsageAt = f.Usage, e.Time
+	case event.JobUsed:
+		j.Usage, j.UsageAt = f.Usage, e.Time
 	case event.Directed:
 		j.Directive = max(j.Directive, f.Directive)
 	case event.JobFinished:

@@ -24,6 +24,7 @@ type present struct {
 	running, unsent, lag                        *now
 	lastPoll, lastJob, disabledUntil, healthy   *now
 	processState, oursConcurrent, oursEffective *now
+	stuck                                       stuck
 }
 
 func newPresent(c *catalogue, o Options) *present {
@@ -71,14 +72,15 @@ func newPresent(c *catalogue, o Options) *present {
 	})
 	p.oursConcurrent = c.present("gauge", def{name: "glassrunner_concurrent", help: "How many jobs the configuration allows at once.", labels: []string{"system_id"}})
 	p.oursEffective = c.present("gauge", def{name: "glassrunner_limit", help: "How many jobs the runner entry may run at once: its limit, at most what concurrent allows.", labels: runnerLabels()})
+	p.stuck = newStuck(c)
 	return p
 }
 
 func (p *present) all() []*now {
-	return []*now{
+	return append(p.stuck.all(), []*now{
 		p.jobs, p.inFlight, p.exceeded, p.hardLimit, p.adaptiveLimit, p.usedLimit, p.processInfo, p.concurrent, p.limit,
 		p.running, p.unsent, p.lag, p.lastPoll, p.lastJob, p.disabledUntil, p.healthy, p.processState, p.oursConcurrent, p.oursEffective,
-	}
+	}...)
 }
 
 // Describe sends what Collect collects.
@@ -123,6 +125,7 @@ type runnerNow struct {
 	lastJob       time.Time
 	disabledUntil time.Time
 	healthy       bool
+	stuck         stuckNow
 }
 
 // requestsNow is the same for entries that share a token.
@@ -161,9 +164,15 @@ func (p *present) collect(send send) {
 			requests = addRequests(requests, n.labels, r.Requests)
 		}
 	}
+	now := p.now()
+	typical := make(map[job.Runner]board.Typical, len(s.Runners))
+	for i := range s.Runners {
+		typical[s.Runners[i].Runner] = s.Runners[i].Typical
+	}
 	for i := range s.Jobs {
 		j := &s.Jobs[i]
 		n := find(j.Runner)
+		n.stuck.add(j, now, typical[j.Runner])
 		n.running++
 		n.unsent += max(0, j.Written-j.Sent)
 		if !j.UnsentSince.IsZero() && (n.unsentSince.IsZero() || j.UnsentSince.Before(n.unsentSince)) {
@@ -171,7 +180,6 @@ func (p *present) collect(send send) {
 		}
 		states[jobState{n.labels, label(string(j.State)), label(string(j.Stage)), label(j.ExecutorStage)}]++
 	}
-	now := p.now()
 	for i := range runners {
 		n := &runners[i]
 		if n.configured {
@@ -214,6 +222,7 @@ func (p *present) runner(send send, n *runnerNow, concurrent int, now time.Time)
 		lag = max(0, now.Sub(n.unsentSince).Seconds())
 	}
 	send(p.lag, lag, l...)
+	p.stuck.send(send, &n.stuck, l)
 	if !n.configured {
 		return
 	}
