@@ -112,7 +112,8 @@ func (m *meter) find(id string) *metered {
 	return nil
 }
 
-// over waits until the life of a container that has ended is counted.
+// over takes note of the end of a container's life, before it may begin
+// another.
 func (m *meter) over(ctx context.Context, id string) {
 	m.mu.Lock()
 	c := m.find(id)
@@ -121,12 +122,19 @@ func (m *meter) over(ctx context.Context, id string) {
 		ended = c.ended
 	}
 	m.mu.Unlock()
-	if ended == nil {
-		return
-	}
-	select {
-	case <-ended:
-	case <-ctx.Done():
+	switch {
+	case c == nil:
+	case ended == nil:
+		kills := m.p.engine.oomKilled(ctx, id)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		c.last.OOMKills, c.last.Memory = c.last.OOMKills.Max(kills), job.Known(0)
+		c.asked = true
+	default:
+		select {
+		case <-ended:
+		case <-ctx.Done():
+		}
 	}
 }
 
