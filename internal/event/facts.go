@@ -57,7 +57,8 @@ type SlotsChanged struct{ Slots, Started, Stopped int }
 // Fed: a runner entry got its turn to ask for a job.
 type Fed struct{}
 
-// FeedSkipped: a runner entry lost its turn. Why is "no_token" or "unhealthy".
+// FeedSkipped: a runner entry lost its turn. Why is "no_token", "unhealthy" or
+// the Block by which it is held.
 type FeedSkipped struct{ Why string }
 
 // TurnFailed: a turn ended with an error. Kind is "no_free_executor",

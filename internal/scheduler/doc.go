@@ -52,6 +52,29 @@
 // polling. Requests that were held before room became scarce keep their place
 // until they are answered.
 //
+// # Why a runner takes no job
+//
+// At every moment one event.Block holds for a runner, and each change is told
+// (BlockChanged), so that the time spent in all of them adds up to the time
+// that passed. Where several apply the first of this order is told:
+//
+//	shutdown             draining; or a reload took the runner away
+//	unhealthy            no token, or refused too often (until the forced check)
+//	disk, paused         held, see Scheduler.Hold
+//	                     -- a request in flight: no_jobs, or coordinator if
+//	                        the request before it failed
+//	concurrent           jobs and requests take all places
+//	limit                those of its token take all that its limit allows
+//	request_concurrency  requests of its token in another entry
+//	executor_capacity    the executor had no place when it was asked last
+//	coordinator          the last request failed
+//	no_jobs              it waits for its turn
+//
+// So a runner that runs jobs and may take more is in no_jobs: there is nothing
+// for it. Being refused a turn is not a block, waiting for an answer is none.
+// Entries with the same labels are one runner, which is as little blocked as
+// the least blocked of them.
+//
 // # Ownership
 //
 // One goroutine, Run's, owns all state; everything else posts messages to it.

@@ -28,6 +28,9 @@ const badInRow = 3
 // draining begins.
 var ErrDraining = errors.New("scheduler: no more jobs are taken")
 
+// ErrHeld is the cancel cause of requests that are in flight when a hold begins.
+var ErrHeld = errors.New("scheduler: the runner is kept from taking jobs")
+
 // ErrStarted is returned by a second Run.
 var ErrStarted = errors.New("scheduler: already started")
 
@@ -48,7 +51,7 @@ type Entry struct {
 	UnhealthyInterval time.Duration // <= 0: DefaultUnhealthyInterval
 
 	// Request asks for one job and acknowledges it. ctx is canceled when
-	// draining begins; a job that came nevertheless is acknowledged or
+	// draining or a hold begins; a job that came nevertheless is acknowledged or
 	// refused to the end, under context.WithoutCancel, and its Task returned.
 	Request func(ctx context.Context, ask Ask) (Task, Result)
 }
@@ -111,8 +114,8 @@ type Options struct {
 }
 
 // Scheduler asks for jobs and runs them. All methods are safe for concurrent
-// use, but none may be called from an observer of its Bus. Apply, Drain and
-// Abort never block and may be called before Run.
+// use, but none may be called from an observer of its Bus. Apply, Drain,
+// Abort and Hold never block and may be called before Run.
 type Scheduler struct {
 	bus *event.Bus
 	log *slog.Logger
@@ -164,7 +167,12 @@ func (s *Scheduler) Run(ctx context.Context, c Config) error {
 	l.stopAsking = func() { stopAsking(ErrDraining) }
 	l.abortJobs = abort
 	l.spawn = func(t *turn) {
-		turns.Go(func() { t.live(event.WithRunner(asking, t.conf.Runner), jobs, s.post) })
+		request, cancel := context.WithCancelCause(event.WithRunner(asking, t.conf.Runner))
+		t.cancel = cancel
+		turns.Go(func() {
+			defer cancel(nil)
+			t.live(request, jobs, s.post)
+		})
 	}
 	l.apply(c)
 
@@ -177,6 +185,7 @@ func (s *Scheduler) Run(ctx context.Context, c Config) error {
 			do(l)
 		}
 		if l.idle() {
+			l.tellBlocked()
 			break
 		}
 		l.now = time.Now()
@@ -217,6 +226,16 @@ func (s *Scheduler) Drain(by string) {
 // later is started with its context canceled, so that it can be reported.
 func (s *Scheduler) Abort(by string, cause error) {
 	s.post(func(l *loop) { l.abort(by, cause) })
+}
+
+// Hold keeps the entries of one key from asking for jobs, with on, until the
+// same reason is taken back. Requests in flight are canceled; jobs go on, and
+// so does one that such a request brings. Reason is one of event.Blocks, any
+// other counts as event.BlockPaused; several may hold a key at once. A hold
+// outlives reloads, also those that take the key away for a time. It never
+// blocks and may be called before Run.
+func (s *Scheduler) Hold(key, reason string, on bool) {
+	s.post(func(l *loop) { l.hold(key, holdOf(reason), on) })
 }
 
 // post hands do to the goroutine of Run. It is false after the end of Run.
