@@ -17,6 +17,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/build"
 	"github.com/glassrunner/glassrunner/internal/config"
 	"github.com/glassrunner/glassrunner/internal/coordinator"
+	"github.com/glassrunner/glassrunner/internal/disk"
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/job"
 	"github.com/glassrunner/glassrunner/internal/joblog"
@@ -67,6 +68,7 @@ type App struct {
 	buffers    *joblog.Buffers
 	scheduler  *scheduler.Scheduler
 	sampler    *build.Sampler
+	disks      *disk.Guard
 
 	mu      sync.Mutex // guards the maps
 	clients map[clientKey]*coordinator.Client
@@ -122,6 +124,7 @@ func New(o Options) (*App, error) {
 	})
 	a.scheduler = scheduler.New(scheduler.Options{Bus: a.bus, Log: a.log})
 	a.sampler = build.NewSampler(sampleInterval)
+	a.disks = a.guard()
 	a.current.Store(&generation{config: c, report: report})
 	return a, nil
 }
@@ -186,6 +189,8 @@ func (a *App) Run(ctx context.Context) (err error) {
 	defer stop()
 	wg.Go(func() { a.recover(helpers) })
 	wg.Go(func() { a.sampler.Run(helpers) })
+	a.disks.Check(helpers) // before any job is asked for
+	wg.Go(func() { a.disks.Run(helpers) })
 	if a.o.Single == nil {
 		wg.Go(func() { a.watch(helpers) })
 		wg.Go(func() { a.rotate(helpers) })

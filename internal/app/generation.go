@@ -202,7 +202,7 @@ func (a *App) plan(g *generation) scheduler.Config {
 		r := e.config
 		adaptive, set := r.FeatureFlags["FF_USE_ADAPTIVE_REQUEST_CONCURRENCY"]
 		c.Entries = append(c.Entries, scheduler.Entry{
-			Runner: e.runner, Key: r.URL + "\x00" + r.Token.Reveal(), Valid: strings.TrimSpace(r.Token.Reveal()) != "",
+			Runner: e.runner, Key: e.key(), Valid: strings.TrimSpace(r.Token.Reveal()) != "",
 			Limit: r.Limit, RequestConcurrency: r.RequestConcurrency(), Adaptive: adaptive || !set,
 			StrictInterval: r.StrictCheckInterval,
 			UnhealthyLimit: r.UnhealthyLimit(), UnhealthyInterval: r.UnhealthyInterval(),
@@ -214,6 +214,9 @@ func (a *App) plan(g *generation) scheduler.Config {
 	}
 	return c
 }
+
+// key is what entries share that are one runner to the coordinator.
+func (e *entry) key() string { return e.config.URL + "\x00" + e.config.Token.Reveal() }
 
 // limits tells observers what a generation allows.
 func (g *generation) limits() []event.Limits {

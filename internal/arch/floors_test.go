@@ -46,6 +46,7 @@ var floors = []floor{
 		"internal/cache",
 		"internal/cache/presign",
 		"internal/coordinator",
+		"internal/disk",
 		"internal/executor/custom",
 		"internal/executor/docker",
 		"internal/executor/kubernetes",

@@ -125,7 +125,8 @@ func (p *place) Usage(ctx context.Context) (job.Usage, error) {
 	return p.usage(ctx)
 }
 
-func (p *place) Traits() executor.Traits { return p.traits }
+func (p *place) Traits() executor.Traits                        { return p.traits }
+func (p *place) Disks(context.Context) ([]executor.Disk, error) { return nil, nil }
 
 func (p *place) Open(_ context.Context, r executor.Request) (executor.Env, error) {
 	p.tries++

@@ -15,14 +15,21 @@ type JobUsed struct{ Usage job.Usage }
 // DiskMeasured: a file system was looked at on which the runner keeps
 // something. With Err it could not be; then the figures say nothing.
 type DiskMeasured struct {
-	Root         string // what is kept there: "builds", "cache", "state" or "engine"
-	Path         string
-	Free, Size   int64         // bytes that this process may use, bytes in all
-	FreeInodes   int64         // -1: the file system does not count them
-	Full         time.Duration // until it is full at the present rate; negative: it does not fill up
-	Blocked      bool          // too little is free: runners that need it take no jobs
-	Err          error
-	LargestPaths []DiskConsumer // nil: they were not looked for now
+	Root       string // what is kept there: "builds", "cache", "state" or "engine"
+	Path       string
+	Free, Size int64         // bytes that processes without privileges may still use, bytes in all
+	FreeInodes int64         // -1: the file system does not count them
+	Full       time.Duration // until it is full at the present rate; negative: it does not fill up
+	Blocked    bool          // too little is free: runners that need it take no jobs
+	Err        error
+}
+
+// DiskSearched: it was looked which directories below a root take the most
+// room. Complete is false when that would have taken too long.
+type DiskSearched struct {
+	Root, Path string
+	Largest    []DiskConsumer
+	Complete   bool
 }
 
 // DiskConsumer is a directory and the bytes that it takes.
@@ -52,5 +59,6 @@ func OrphanKinds() []string {
 func (UsageSampled) fact()   {}
 func (JobUsed) fact()        {}
 func (DiskMeasured) fact()   {}
+func (DiskSearched) fact()   {}
 func (DiskForgotten) fact()  {}
 func (OrphansCounted) fact() {}

@@ -24,6 +24,10 @@ type Driver interface {
 	// r.Log. An *Error tells that trying again is of no use, and why. After
 	// an error nothing of the place is left.
 	Open(ctx context.Context, r Request) (Env, error)
+	// Disks returns the directories of this machine on which what jobs make
+	// grows. It may have to ask an engine; where that cannot be asked or is on
+	// another machine, there are fewer.
+	Disks(ctx context.Context) ([]Disk, error)
 	// Reap ends what a claim of an earlier process names and returns how
 	// many processes (or containers, pods …) it ended. Nothing to end is
 	// no error.
@@ -107,6 +111,12 @@ type Dirs struct {
 	Project string // CI_PROJECT_DIR
 	Temp    string // RUNNER_TEMP_PROJECT_DIR, Project + ".tmp"
 	Cache   string // of local cache archives
+}
+
+// Disk is a directory of this machine that jobs fill.
+type Disk struct {
+	Root string // what is kept there: "builds", "cache" or "engine"
+	Path string // absolute; it need not exist yet
 }
 
 // Place is what a job's log says of where it runs.

@@ -59,6 +59,7 @@ type Driver struct {
 
 	mu   sync.Mutex
 	left []string // runs whose removal failed because the engine was away
+	root string   // of the engine's data on this machine, see Disks
 }
 
 // New returns a driver. It does not talk to the engine. An error says what in

@@ -252,7 +252,7 @@ func sum(a, b job.Usage) job.Usage {
 }
 
 // near reports whether the engine may be on this machine.
-func (e *engine) near() bool { return strings.HasPrefix(e.host, "unix://") }
+func (n connection) near() bool { return strings.HasPrefix(n.host, "unix://") }
 
 // stats asks the engine what a container has used. over: it does not run.
 func (e *engine) stats(ctx context.Context, id string) (u job.Usage, over bool, err error) {

@@ -145,6 +145,11 @@ func (d *Driver) Traits() executor.Traits {
 	}
 }
 
+// Disks are the directories of working copies and of local caches.
+func (d *Driver) Disks(context.Context) ([]executor.Disk, error) {
+	return []executor.Disk{{Root: "builds", Path: d.o.BuildsDir}, {Root: "cache", Path: d.o.CacheDir}}, nil
+}
+
 // Open makes a place for a job. An *executor.Error says that the shell is not
 // installed or not known.
 func (d *Driver) Open(_ context.Context, r executor.Request) (executor.Env, error) {

@@ -46,6 +46,7 @@ type Board struct {
 	received   map[key]job.Info
 	finished   ring // of everything
 	failed     ring // what finished has pushed out and had failed
+	machine    machine
 	configured bool // a configuration was loaded: runners beside it are guests
 }
 
@@ -97,6 +98,8 @@ func (b *Board) Observe(e event.Event) {
 		}
 	case event.SlotsChanged:
 		b.slots = f.Slots
+	case event.DiskMeasured, event.DiskForgotten, event.OrphansCounted:
+		b.machine.observe(e)
 	case event.HealthChecked, event.RequestSlots, event.Polled:
 		if r := b.runner(e.Runner); r != nil {
 			r.observe(e)
@@ -312,7 +315,7 @@ func (b *Board) Present() Snapshot {
 
 func (b *Board) present() Snapshot {
 	s := Snapshot{
-		Process: b.process, Config: b.config, Slots: b.slots,
+		Process: b.process, Config: b.config, Slots: b.slots, Disks: b.machine.disks, Orphans: b.machine.orphans,
 		Runners: make([]Runner, 0, len(b.order)),
 		Jobs:    make([]Job, 0, len(b.jobOrder)),
 	}

@@ -14,7 +14,9 @@ type Snapshot struct {
 	Config  Config
 	Slots   int      // jobs that may run at once
 	Runners []Runner // configured ones first, in their order; then those that only finish their jobs
-	Jobs    []Job    // accepted and not yet reported to the end, oldest first
+	Disks   []Disk   // in the order in which they were first measured; shared, never changed
+	Orphans []Orphans
+	Jobs    []Job // accepted and not yet reported to the end, oldest first
 	// Finished holds the last jobs that ended or were refused, oldest first.
 	// It is empty when the snapshot was made by Present.
 	Finished []*Finished
