@@ -19,6 +19,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/coordinator"
 	"github.com/glassrunner/glassrunner/internal/disk"
 	"github.com/glassrunner/glassrunner/internal/event"
+	"github.com/glassrunner/glassrunner/internal/executor/shell"
 	"github.com/glassrunner/glassrunner/internal/job"
 	"github.com/glassrunner/glassrunner/internal/joblog"
 	"github.com/glassrunner/glassrunner/internal/observe/board"
@@ -69,6 +70,7 @@ type App struct {
 	scheduler  *scheduler.Scheduler
 	sampler    *build.Sampler
 	disks      *disk.Guard
+	own        belongings
 
 	mu      sync.Mutex // guards the maps
 	clients map[clientKey]*coordinator.Client
@@ -125,6 +127,7 @@ func New(o Options) (*App, error) {
 	a.scheduler = scheduler.New(scheduler.Options{Bus: a.bus, Log: a.log})
 	a.sampler = build.NewSampler(sampleInterval)
 	a.disks = a.guard()
+	a.own = belongings{owner: a.owner(c), places: new(shell.Places)}
 	a.current.Store(&generation{config: c, report: report})
 	return a, nil
 }

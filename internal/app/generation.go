@@ -64,7 +64,7 @@ func (a *App) entry(c *config.Config, r *config.Runner) *entry {
 	}}
 	log := a.log.With("runner", e.runner.Short)
 	var err error
-	if e.driver, err = driver(c, r, a.o, a.bus, log); err != nil {
+	if e.driver, err = driver(c, r, a.o, a.own, a.bus, log); err != nil {
 		e.broken = err
 		return e
 	}
@@ -103,7 +103,7 @@ func (a *App) client(c *config.Config, e *entry, log *slog.Logger) (*coordinator
 func Info(c *config.Config, r *config.Runner) coordinator.Info {
 	var t executor.Traits
 	// What cannot run has nothing to add.
-	if d, err := driver(c, r, Options{}, nil, slog.New(slog.DiscardHandler)); err == nil {
+	if d, err := driver(c, r, Options{}, belongings{}, nil, slog.New(slog.DiscardHandler)); err == nil {
 		t = d.Traits()
 	}
 	return infoOf(version.Get(), c, r, t)

@@ -138,6 +138,9 @@ func (p *place) Open(_ context.Context, r executor.Request) (executor.Env, error
 	return p, r.Claim(executor.Claim{Kind: "test"})
 }
 
+func (p *place) Leftovers(context.Context, []executor.Claim) ([]executor.Leftover, error) {
+	return nil, nil
+}
 func (p *place) Reap(context.Context, executor.Claim) (int, error) { return 0, nil }
 func (p *place) Place() executor.Place                             { return executor.Place{Hostname: "box"} }
 func (p *place) Close(ctx context.Context) error                   { p.closed++; return ctx.Err() }

@@ -48,7 +48,6 @@ type OrphansCounted struct {
 	Count  int
 	Oldest time.Duration // age of the oldest, 0 without any
 	Reaped int           // that were removed now
-	Err    error         // not everything could be looked at or removed
 }
 
 // OrphanKinds lists what can be left behind.

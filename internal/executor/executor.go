@@ -28,6 +28,12 @@ type Driver interface {
 	// grows. It may have to ask an engine; where that cannot be asked or is on
 	// another machine, there are fewer.
 	Disks(ctx context.Context) ([]Disk, error)
+	// Leftovers returns all that the driver finds on its machine, or its engine,
+	// that carries the mark of this runner's state directory, whatever job it is
+	// of, those that run included. Of the jobs that dead are claims of, it also
+	// returns what only a claim can name. What runners with another state
+	// directory made is not ours to see.
+	Leftovers(ctx context.Context, dead []Claim) ([]Leftover, error)
 	// Reap ends what a claim of an earlier process names and returns how
 	// many processes (or containers, pods …) it ended. Nothing to end is
 	// no error.
@@ -69,6 +75,8 @@ type Traits struct {
 	// for bash have to do with any POSIX shell.
 	AnyShell      bool
 	HelperCommand string // how a script calls the helper binary, "" when there is none
+	// Claims is the kind of the driver's claims, "" when it makes none.
+	Claims string
 	// LocalFiles: the driver carries out Command.Files itself, without a
 	// process. Otherwise they are rendered into the script.
 	LocalFiles bool
@@ -103,6 +111,22 @@ type Claim struct {
 	Kind string            `json:"kind"`
 	ID   string            `json:"id"`
 	Data map[string]string `json:"data,omitempty"`
+}
+
+// Mark is what all claims of one job have in common, and no others.
+func (c Claim) Mark() string {
+	if m := c.Data["mark"]; m != "" {
+		return m
+	}
+	return c.ID
+}
+
+// Leftover is something of a job that exists on a machine.
+type Leftover struct {
+	Kind  string    // one of event.OrphanKinds
+	ID    string    // unique among those of its kind
+	Since time.Time // when it was made; zero: not known
+	Claim Claim     // what Reap ends it by; its Mark tells the job
 }
 
 // Dirs are a job's directories, as the job sees them.

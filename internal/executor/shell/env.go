@@ -29,6 +29,7 @@ type env struct {
 	tree  *tree
 	claim func(executor.Claim) error
 	stage func(string)
+	temp  string
 	loose []*output // of phases that ended while something held their output
 }
 
@@ -172,20 +173,26 @@ func (e *env) Close(ctx context.Context) error {
 		o.close()
 	}
 	e.loose = nil
+	e.d.o.Places.leave(e.temp)
 	return errors.Join(err, e.files.close())
 }
 
 // Reap ends what a claim of an earlier process names.
 func (d *Driver) Reap(ctx context.Context, c executor.Claim) (int, error) {
 	t, err := d.replant(c)
-	if t == nil || err != nil {
+	if err != nil {
 		return 0, err
 	}
-	n, err := t.kill(ctx, nil)
-	if err != nil {
-		return n, err
+	n := 0
+	if t != nil {
+		if n, err = t.kill(ctx, nil); err != nil {
+			return n, err
+		}
+		if err := t.uproot(); err != nil {
+			return n, err
+		}
 	}
-	return n, t.uproot()
+	return n, d.o.Places.clear(c)
 }
 
 func closeAll(files ...*os.File) {

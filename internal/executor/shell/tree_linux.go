@@ -25,7 +25,8 @@ const (
 	markName = "GLASSRUNNER_JOB"
 	// groupPrefix begins the names of jobs' control groups.
 	groupPrefix = "glassrunner-"
-	claimKind   = "process"
+	// minMark is the least length of a job's mark.
+	minMark = 16
 )
 
 // tree is all processes of one job.
@@ -342,7 +343,7 @@ func (d *Driver) replant(c executor.Claim) (*tree, error) {
 	}
 	mark := c.Data["mark"]
 	since, err := strconv.ParseUint(c.Data["since"], 10, 64)
-	if err != nil || len(mark) < 16 {
+	if err != nil || len(mark) < minMark {
 		return nil, errors.New("a claim of the shell executor is damaged")
 	}
 	if c.Data["boot"] != bootID() {

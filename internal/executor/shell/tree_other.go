@@ -101,7 +101,7 @@ func (t *tree) uproot() error { return nil }
 // claim names the job; its processes cannot be told from others that got
 // their numbers after a crash, so Reap ends none.
 func (t *tree) claim() executor.Claim {
-	return executor.Claim{Kind: "process", ID: t.mark, Data: map[string]string{"mark": t.mark}}
+	return executor.Claim{Kind: claimKind, ID: t.mark, Data: map[string]string{"mark": t.mark}}
 }
 
 func (t *tree) claimOf(p *process) (executor.Claim, bool) {
@@ -111,7 +111,7 @@ func (t *tree) claimOf(p *process) (executor.Claim, bool) {
 }
 
 func (d *Driver) replant(c executor.Claim) (*tree, error) {
-	if c.Kind != "process" {
+	if c.Kind != claimKind {
 		return nil, errors.New("the shell executor makes no such claims")
 	}
 	return nil, nil

@@ -28,10 +28,9 @@ type Observer struct {
 	sending map[runKey]*trouble
 	last    map[job.Runner]event.Called // failed request_job before its Polled
 
-	disks         map[diskKey]*trouble
-	blocked       map[diskKey]bool
-	orphans       map[string]int
-	orphanTrouble map[string]*trouble
+	disks   map[diskKey]*trouble
+	blocked map[diskKey]bool
+	orphans map[string]int
 }
 
 type runKey struct {
@@ -62,7 +61,7 @@ func New(log *slog.Logger) *Observer {
 		last:    make(map[job.Runner]event.Called),
 
 		disks: make(map[diskKey]*trouble), blocked: make(map[diskKey]bool),
-		orphans: make(map[string]int), orphanTrouble: make(map[string]*trouble),
+		orphans: make(map[string]int),
 	}
 }
 

@@ -58,18 +58,6 @@ func (o *Observer) diskSearched(e event.Event, f event.DiskSearched) {
 
 // orphansCounted says when there are others than the last time.
 func (o *Observer) orphansCounted(e event.Event, f event.OrphansCounted) {
-	if f.Err != nil {
-		t := o.orphanTrouble[f.Kind]
-		if t == nil {
-			t = new(trouble)
-			o.orphanTrouble[f.Kind] = t
-		}
-		if unsaid, say := t.again(e.Time); say {
-			o.say(e, slog.LevelWarn, "Looking for what was left behind failed", slog.String("kind", f.Kind), slog.Int("repeated", unsaid), errField(f.Err))
-		}
-	} else {
-		delete(o.orphanTrouble, f.Kind)
-	}
 	was := o.orphans[f.Kind]
 	o.orphans[f.Kind] = f.Count
 	switch {
