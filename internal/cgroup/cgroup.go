@@ -79,6 +79,9 @@ func find(groups, mounts string) Group {
 // mounted returns the directory of a path within the hierarchy of a
 // controller, "" being that of version 2; or "" when it cannot be seen.
 func mounted(mounts, controller, path string) string {
+	if path == "/.." || strings.HasPrefix(path, "/../") {
+		return "" // outside of this process's namespace
+	}
 	for line := range strings.Lines(mounts) {
 		before, after, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " - ")
 		f, kind := strings.Fields(before), strings.Fields(after)
