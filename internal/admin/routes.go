@@ -239,7 +239,7 @@ dt { float: left; clear: left; width: 9rem; }
 </dl>
 <ul>
 <li><a href="/metrics">Metrics</a> for Prometheus</li>
-<li><a href="/debug/jobs/list">Jobs</a> that are running</li>
+<li><a href="/debug/jobs/list">Jobs</a> that are running, <a href="/debug/jobs">in detail</a></li>
 <li><a href="/health/ready">Readiness</a></li>
 <li><a href="/debug/process/state">State</a> of the process</li>
 <li><a href="/debug/pprof/">Profiles</a> of the process</li>
