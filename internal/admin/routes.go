@@ -30,6 +30,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("/-/ready", s.readiness)
 	mux.HandleFunc("/debug/process/state", s.processState)
 	mux.HandleFunc("/debug/jobs/list", s.jobs)
+	mux.HandleFunc("/debug/jobs", s.debugJobs)
 	p := &profiles{slots: make(chan struct{}, s.o.MaxProfiles)}
 	mux.Handle("/debug/pprof/", p.limited(pprof.Index))
 	mux.Handle("/debug/pprof/cmdline", p.limited(pprof.Cmdline))
@@ -227,7 +228,7 @@ dt { float: left; clear: left; width: 9rem; }
 </dl>
 <ul>
 <li><a href="/metrics">Metrics</a> for Prometheus</li>
-<li><a href="/debug/jobs/list">Jobs</a> that are running</li>
+<li><a href="/debug/jobs/list">Jobs</a> that are running, <a href="/debug/jobs">in detail</a></li>
 <li><a href="/-/healthy">Health</a> of the process, and <a href="/-/ready">readiness</a> of its runners</li>
 <li><a href="/debug/process/state">State</a> of the process</li>
 <li><a href="/debug/pprof/">Profiles</a> of the process</li>

@@ -17,7 +17,9 @@ import (
 	"github.com/glassrunner/glassrunner/internal/build"
 	"github.com/glassrunner/glassrunner/internal/config"
 	"github.com/glassrunner/glassrunner/internal/coordinator"
+	"github.com/glassrunner/glassrunner/internal/disk"
 	"github.com/glassrunner/glassrunner/internal/event"
+	"github.com/glassrunner/glassrunner/internal/executor/shell"
 	"github.com/glassrunner/glassrunner/internal/job"
 	"github.com/glassrunner/glassrunner/internal/joblog"
 	"github.com/glassrunner/glassrunner/internal/observe/board"
@@ -68,6 +70,9 @@ type App struct {
 	transports *coordinator.Transports
 	buffers    *joblog.Buffers
 	scheduler  *scheduler.Scheduler
+	sampler    *build.Sampler
+	disks      *disk.Guard
+	own        belongings
 
 	mu      sync.Mutex // guards the maps
 	clients map[clientKey]*coordinator.Client
@@ -85,6 +90,10 @@ type App struct {
 // ErrForced says that jobs were still running, or not yet reported, when
 // shutdown_timeout had passed. The next start settles them.
 var ErrForced = errors.New("shutdown_timeout has passed")
+
+// sampleInterval is about how often a running job's place is asked what the
+// job uses.
+const sampleInterval = 5 * time.Second
 
 // New reads the configuration and makes an app of it. Nothing runs yet.
 func New(o Options) (*App, error) {
@@ -120,6 +129,9 @@ func New(o Options) (*App, error) {
 		Version: a.version.Version,
 	})
 	a.scheduler = scheduler.New(scheduler.Options{Bus: a.bus, Log: a.log, Pulse: a.pulse})
+	a.sampler = build.NewSampler(sampleInterval)
+	a.disks = a.guard()
+	a.own = belongings{owner: a.owner(c), places: new(shell.Places)}
 	a.current.Store(&generation{config: c, report: report})
 	return a, nil
 }
@@ -183,6 +195,9 @@ func (a *App) Run(ctx context.Context) (err error) {
 	defer wg.Wait()
 	defer stop()
 	wg.Go(func() { a.recover(helpers) })
+	wg.Go(func() { a.sampler.Run(helpers) })
+	a.disks.Check(helpers) // before any job is asked for
+	wg.Go(func() { a.disks.Run(helpers) })
 	if a.o.Single == nil {
 		wg.Go(func() { a.watch(helpers) })
 		wg.Go(func() { a.rotate(helpers) })

@@ -15,8 +15,15 @@ import (
 // Executors lists the executors of this build, by their name in config.toml.
 func Executors() []string { return []string{"docker", "shell"} }
 
+// belongings tells what this process's jobs make from what others made. The
+// zero value is for who runs no jobs.
+type belongings struct {
+	owner  string // see App.owner
+	places *shell.Places
+}
+
 // driver builds the executor of one [[runners]] entry.
-func driver(c *config.Config, r *config.Runner, o Options, bus *event.Bus, log *slog.Logger) (executor.Driver, error) {
+func driver(c *config.Config, r *config.Runner, o Options, own belongings, bus *event.Bus, log *slog.Logger) (executor.Driver, error) {
 	switch r.Executor {
 	case "shell":
 		user := c.User
@@ -26,9 +33,12 @@ func driver(c *config.Config, r *config.Runner, o Options, bus *event.Bus, log *
 		return shell.New(shell.Options{
 			BuildsDir: r.BuildsDir, CacheDir: r.CacheDir, Shell: r.Shell, User: user,
 			Dir: o.WorkingDirectory, Grace: r.GracefulKillTimeout(), Log: log, Helper: self(),
+			Owner: own.owner, Places: own.places,
 		})
 	case "docker":
-		return docker.New(dockerOptions(r, bus, log))
+		d := dockerOptions(r, bus, log)
+		d.Owner = own.owner
+		return docker.New(d)
 	case "":
 		return nil, fmt.Errorf("no executor is configured: set executor to one of %v", Executors())
 	}

@@ -65,7 +65,7 @@ func (a *App) entry(c *config.Config, r *config.Runner) *entry {
 	}}
 	log := a.log.With("runner", e.runner.Short)
 	var err error
-	if e.driver, err = driver(c, r, a.o, a.bus, log); err != nil {
+	if e.driver, err = driver(c, r, a.o, a.own, a.bus, log); err != nil {
 		e.broken = err
 		return e
 	}
@@ -104,7 +104,7 @@ func (a *App) client(c *config.Config, e *entry, log *slog.Logger) (*coordinator
 func Info(c *config.Config, r *config.Runner) coordinator.Info {
 	var t executor.Traits
 	// What cannot run has nothing to add.
-	if d, err := driver(c, r, Options{}, nil, slog.New(slog.DiscardHandler)); err == nil {
+	if d, err := driver(c, r, Options{}, belongings{}, nil, slog.New(slog.DiscardHandler)); err == nil {
 		t = d.Traits()
 	}
 	return infoOf(version.Get(), c, r, t)
@@ -154,7 +154,7 @@ func (a *App) buildOptions(e *entry) *build.Options {
 		PreBuild: r.PreBuildScript, PostBuild: r.PostBuildScript,
 		PrepareTimeout: r.PrepareTimeout, GetSourcesTimeout: r.GetSourcesTimeout,
 		DebugTraceDisabled: r.DebugTraceDisabled, SafeDirectory: r.SafeDirectoryCheckout, CleanConfig: r.CleanGitConfig,
-		Grace: r.GracefulKillTimeout(),
+		Grace: r.GracefulKillTimeout(), Sampler: a.sampler, UsageLine: r.UsageInJobLog(),
 	}
 	a.transfers(o, r, e.runner)
 	if r.CustomBuildDir != nil {
@@ -203,7 +203,7 @@ func (a *App) plan(g *generation) scheduler.Config {
 		r := e.config
 		adaptive, set := r.FeatureFlags["FF_USE_ADAPTIVE_REQUEST_CONCURRENCY"]
 		c.Entries = append(c.Entries, scheduler.Entry{
-			Runner: e.runner, Key: r.URL + "\x00" + r.Token.Reveal(), Valid: strings.TrimSpace(r.Token.Reveal()) != "",
+			Runner: e.runner, Key: e.key(), Valid: strings.TrimSpace(r.Token.Reveal()) != "",
 			Limit: r.Limit, RequestConcurrency: r.RequestConcurrency(), Adaptive: adaptive || !set,
 			StrictInterval: r.StrictCheckInterval,
 			UnhealthyLimit: r.UnhealthyLimit(), UnhealthyInterval: r.UnhealthyInterval(),
@@ -215,6 +215,9 @@ func (a *App) plan(g *generation) scheduler.Config {
 	}
 	return c
 }
+
+// key is what entries share that are one runner to the coordinator.
+func (e *entry) key() string { return e.config.URL + "\x00" + e.config.Token.Reveal() }
 
 // limits tells observers what a generation allows.
 func (g *generation) limits() []event.Limits {
@@ -230,10 +233,12 @@ func (g *generation) limits() []event.Limits {
 }
 
 func limitsOf(r *config.Runner, as job.Runner) event.Limits {
-	return event.Limits{
+	l := event.Limits{
 		Runner: as, Limit: r.Limit, RequestConcurrency: r.RequestConcurrency(),
 		TokenExpires: r.TokenExpiresAt, PricePerHour: r.PricePerHour(),
 	}
+	l.OverdueFactor, l.OverdueMinJobs = r.Overdue()
+	return l
 }
 
 // certificates returns when the certificates that are used towards

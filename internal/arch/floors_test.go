@@ -32,6 +32,7 @@ var floors = []floor{
 	{name: "F2", packages: []string{
 		"internal/archive",
 		"internal/autoscale",
+		"internal/cgroup",
 		"internal/config",
 		"internal/executor",
 		"internal/observe/board",
@@ -46,6 +47,7 @@ var floors = []floor{
 		"internal/cache",
 		"internal/cache/presign",
 		"internal/coordinator",
+		"internal/disk",
 		"internal/executor/custom",
 		"internal/executor/docker",
 		"internal/executor/kubernetes",

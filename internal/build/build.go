@@ -66,6 +66,10 @@ type Options struct {
 	// may become; 0: the helper's defaults.
 	MaxExtractedSize, MaxExtractionRatio int64
 	Pulse                                *pulse.Monitor // is promised that jobs come to their end; may be nil
+	// Sampler asks running jobs' places what they use; nil: nobody does.
+	Sampler *Sampler
+	// UsageLine ends a job's log with what the job used.
+	UsageLine bool
 	// RetryDelay is the time between two tries of preparation; 0: 3 s.
 	RetryDelay time.Duration
 }

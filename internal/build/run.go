@@ -168,6 +168,11 @@ func (r *run) job(ctx context.Context) error {
 		return err
 	}
 	defer r.close(ctx)
+	stop := r.sample(ctx)
+	defer func() {
+		stop()
+		r.used(ctx)
+	}()
 	r.o.Bus.Emit(ctx, event.JobState{State: job.Running})
 	return r.scripts(ctx, prepare)
 }
@@ -266,8 +271,11 @@ func (r *run) close(ctx context.Context) {
 	defer cancel()
 	r.part.Within(closeTimeout + slack)
 	r.o.Bus.Emit(ctx, event.ExecutorStage{Stage: "finish"})
-	r.o.Bus.Emit(ctx, event.ExecutorStage{Stage: "cleanup"})
-	if err := r.env.Close(ctx); err != nil {
+	err := r.o.Bus.Phase(ctx, job.CleanupExecutor, func(ctx context.Context) error {
+		r.o.Bus.Emit(ctx, event.ExecutorStage{Stage: "cleanup"})
+		return r.env.Close(ctx)
+	})
+	if err != nil {
 		r.o.Bus.Emit(ctx, event.Degraded{What: "environment_cleanup", Err: err})
 	}
 }

@@ -35,6 +35,8 @@ type Config struct {
 	SessionServer          *SessionServer    `toml:"session_server" doc:"Server of interactive web terminals."`
 	Monitoring             *MonitoringGlobal `toml:"monitoring" ours:"true" doc:"What the monitoring server shows and to whom."`
 	Machine                *MachineGlobal    `toml:"machine" doc:"Settings of docker+machine for the whole process."`
+	Disk                   *Disk             `toml:"disk" ours:"true" doc:"When too little room on a disk keeps runners from taking jobs."`
+	Orphans                *Orphans          `toml:"orphans" ours:"true" doc:"What is done about things of jobs that were left behind."`
 	Experimental           *Experimental     `toml:"experimental" doc:"Features that may change."`
 	Runners                []Runner          `toml:"runners" doc:"One entry for each runner that takes jobs."`
 

@@ -6,7 +6,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/job"
 )
 
-// Fact is one of the types of this file.
+// Fact is one of the types of this package that have its method.
 //
 //sumtype:decl
 type Fact interface{ fact() }
@@ -19,6 +19,10 @@ type Limits struct {
 	RequestConcurrency int       // >= 1
 	TokenExpires       time.Time // zero: never
 	PricePerHour       float64   // of a running job, in units of the operator's choice
+	// OverdueFactor is how many times as long as most a job may take until it
+	// is called overdue, once OverdueMinJobs have ended; 0: none is.
+	OverdueFactor  float64
+	OverdueMinJobs int
 }
 
 // ConfigLoaded: a configuration file was read and is in force, or, with Err,

@@ -178,6 +178,7 @@ func (b *build) attached(ctx context.Context, c executor.Command, script []byte)
 		}
 		return b.failed(ctx, "starting", badRequest(err))
 	}
+	p.meter.began(ctx, b.id, "build container", false) // before it has a script
 	x := newExchange(conn, c, script)
 	defer x.end()
 	select {
@@ -188,6 +189,7 @@ func (b *build) attached(ctx context.Context, c executor.Command, script []byte)
 		if e.err != nil {
 			return b.failed(ctx, "waiting for", e.err)
 		}
+		p.meter.over(ctx, b.id)
 		if err := x.settled(ctx); err != nil {
 			return b.failed(ctx, "reading the output of", err)
 		}

@@ -93,6 +93,7 @@ func (h *helper) ensure(ctx context.Context) error {
 	if err := p.start(ctx, "helper", h.id); err != nil {
 		return err
 	}
+	p.meter.began(ctx, h.id, "helper container", false)
 	if err := ready(ctx, conn); err != nil {
 		return err
 	}

@@ -49,6 +49,7 @@ type Board struct {
 	received   map[key]job.Info
 	finished   ring // of everything
 	failed     ring // what finished has pushed out and had failed
+	machine    machine
 	configured bool // a configuration was loaded: runners beside it are guests
 }
 
@@ -62,6 +63,7 @@ type key struct {
 type runner struct {
 	Runner
 	requestSlots bool // facts of the request slots have come
+	durations    durations
 }
 
 // New returns a board on which nothing happened yet.
@@ -101,6 +103,8 @@ func (b *Board) Observe(e event.Event) {
 		b.slots = f.Slots
 	case event.PlacesChanged:
 		b.places = Places(f)
+	case event.DiskMeasured, event.DiskForgotten, event.OrphansCounted:
+		b.machine.observe(e)
 	case event.HealthChecked, event.RequestSlots, event.Polled, event.BlockChanged:
 		if r := b.runner(e.Runner); r != nil {
 			r.observe(e)
@@ -184,6 +188,8 @@ func (b *Board) configLoaded(e event.Event, f event.ConfigLoaded) {
 		if at := l.TokenExpires; !at.IsZero() && (r.TokenExpires.IsZero() || at.Before(r.TokenExpires)) {
 			r.TokenExpires = at
 		}
+		r.Typical.Factor, r.durations.minimum = l.OverdueFactor, l.OverdueMinJobs
+		r.Typical.P95 = r.durations.p95()
 		r.RequestConcurrency += max(1, l.RequestConcurrency)
 	}
 	for _, o := range b.order {
@@ -233,6 +239,9 @@ func (b *Board) removed(e event.Event, f event.JobRemoved) {
 	delete(b.jobs, k)
 	b.jobOrder = slices.DeleteFunc(b.jobOrder, func(o *running) bool { return o == j })
 	if r := b.runners[j.Runner]; r != nil {
+		if j.finished {
+			r.typical(j.took, j.outcome)
+		}
 		r.Running--
 		if r.Running == 0 && r.Entries == 0 && b.configured {
 			b.dropRunner(j.Runner)
@@ -316,7 +325,7 @@ func (b *Board) Present() Snapshot {
 
 func (b *Board) present() Snapshot {
 	s := Snapshot{
-		Process: b.process, Config: b.config, Slots: b.slots, Places: b.places,
+		Process: b.process, Config: b.config, Slots: b.slots, Places: b.places, Disks: b.machine.disks, Orphans: b.machine.orphans,
 		Runners: make([]Runner, 0, len(b.order)),
 		Jobs:    make([]Job, 0, len(b.jobOrder)),
 	}

@@ -15,7 +15,9 @@ type Snapshot struct {
 	Slots   int // jobs that may run at once
 	Places  Places
 	Runners []Runner // configured ones first, in their order; then those that only finish their jobs
-	Jobs    []Job    // accepted and not yet reported to the end, oldest first
+	Disks   []Disk   // in the order in which they were first measured; shared, never changed
+	Orphans []Orphans
+	Jobs    []Job // accepted and not yet reported to the end, oldest first
 	// Finished holds the last jobs that ended or were refused, oldest first.
 	// It is empty when the snapshot was made by Present.
 	Finished []*Finished
@@ -64,6 +66,7 @@ type Runner struct {
 	// Block is why it takes no job, "" until the scheduler has told.
 	Block      event.Block
 	BlockSince time.Time
+	Typical    Typical
 }
 
 // Requests is how many requests for a job a runner has in flight and may have.
@@ -97,7 +100,7 @@ type Job struct {
 	PhaseSince time.Time
 	// Stage is the last script stage that began, as GitLab's `stage` label
 	// has it: it stays after its end, and neither secrets nor the executor's
-	// preparation count.
+	// preparation and cleanup count.
 	Stage         job.Phase
 	ExecutorStage string
 	Directive     job.Directive // strongest so far
@@ -109,6 +112,8 @@ type Job struct {
 	SendFailures  int           // since the last chunk that was accepted
 	Ending        bool          // scripts and cleanup are over, the result is being delivered
 	Timeline      []Phase       // that ended, in order
+	Usage         job.Usage     // so far; nothing is known before the first sample
+	UsageAt       time.Time     // when it was so; zero: never sampled
 }
 
 // Phase is a phase that ended.
@@ -193,7 +198,7 @@ func (j *running) observe(e event.Event) {
 		if len(j.open) < maxPhases {
 			j.open = append(j.open, openPhase{f.Phase, e.Time})
 		}
-		if f.Phase != job.ResolveSecrets && f.Phase != job.PrepareExecutor {
+		if f.Phase != job.ResolveSecrets && f.Phase != job.PrepareExecutor && f.Phase != job.CleanupExecutor {
 			j.Stage = f.Phase
 		}
 	case event.PhaseFinished:
@@ -217,6 +222,10 @@ func (j *running) observe(e event.Event) {
 		j.Sent = f.Total
 		j.unsent.sent(j.Sent)
 		j.UnsentSince = j.unsent.oldest()
+	case event.UsageSampled:
+		j.Usage, j.UsageAt = f.Usage, e.Time
+	case event.JobUsed:
+		j.Usage, j.UsageAt = f.Usage, e.Time
 	case event.Directed:
 		j.Directive = max(j.Directive, f.Directive)
 	case event.JobFinished:

@@ -247,6 +247,9 @@ func (m *compat) observe(ev event.Event, e *entry, j *jobRecord) {
 			m.jobFinished(ev, f, j)
 		}
 	case event.PhaseFinished:
+		if f.Phase == job.CleanupExecutor {
+			return // GitLab Runner has no such stage
+		}
 		if j != nil && j.high {
 			m.stage(j.entry.compat, f.Phase, f.Took)
 		}

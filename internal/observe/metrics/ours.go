@@ -23,6 +23,8 @@ type ours struct {
 	skew                                gaugeVec
 	projects                            *projects
 	containers                          containers
+	usage                               usage
+	machine                             *machine
 
 	apiErrors, apiAttempts, apiRetries, apiWaits counterVec
 	apiDuration                                  histogramVec
@@ -49,6 +51,7 @@ type oursRunner struct {
 	duration                                 prometheus.Observer
 	phases                                   map[string]prometheus.Observer
 	caches, artifacts                        runnerMoves
+	usage                                    usageRunner
 	containers                               containersRunner
 	blocked                                  *blockedTime
 	skew                                     prometheus.Gauge
@@ -71,6 +74,7 @@ func newOurs(c *catalogue, o Options) *ours {
 	m.blocked = newBlocked(c, o)
 	m.projects = newProjects(c)
 	m.containers = newContainers(c)
+	m.usage, m.machine = newUsage(c), newMachine(c)
 	m.logs(c)
 	m.caches, m.artifacts = newCacheMoves(c), newArtifactMoves(c)
 	m.api(c)
@@ -101,10 +105,10 @@ func (m *ours) jobs(c *catalogue) {
 		note:    "Few classic buckets, from a quarter of a second on; scrape native histograms for more.",
 	})
 	m.phases = c.histogram(def{
-		name: "glassrunner_job_stage_duration_seconds", help: "Duration of the phases of jobs.", sets: sets{"phase": phases()}, labels: runnerLabels("phase"),
-		buckets: []float64{0.1, 1, 10, 60, 600},
-		values:  "phase: resolve_secrets, prepare_executor, and the stages of gitlab_runner_jobs; steps other than script, release and run are step_other",
-		note:    "Always on. The label is phase because stage collides with a usual target label. A phase exists from its first use on; phases that did nothing are not run and so not observed.",
+		name: "glassrunner_job_stage_duration_seconds", help: "Duration of the phases of jobs.", sets: sets{"phase": phaseNames()}, labels: runnerLabels("phase"),
+		buckets: []float64{5, 60},
+		values:  phaseList(),
+		note:    "Always on. The sums of a runner's phases are the sum of its glassrunner_job_duration_seconds. Two classic buckets keep all phases of a runner within 60 lines; scrape native histograms for quantiles. The label is phase because stage collides with a usual target label. A phase exists from its first use on; phases that did nothing are not run and so not observed.",
 	})
 	m.panics = c.counter(def{
 		name: "glassrunner_job_phase_panics_total", help: "Phases of jobs that ended in a panic of this program.",
@@ -207,6 +211,7 @@ func (m *ours) addRunner(l labels) *oursRunner {
 		artifacts:     m.artifacts.addRunner(l),
 		blocked:       m.blocked.addRunner(l),
 		skew:          m.skew.with(l.short, l.name, l.system),
+		usage:         m.usage.addRunner(l),
 	}
 	r.finished[job.NoReason] = m.finished.with(l.short, l.name, l.system, "success", "none")
 	for _, reason := range job.Reasons() {
@@ -245,6 +250,7 @@ func (m *ours) dropRunner(r *oursRunner) {
 	}
 	m.caches.dropRunner(l)
 	m.artifacts.dropRunner(l)
+	m.usage.dropRunner(l)
 }
 
 func (m *ours) configLoaded(at time.Time, f event.ConfigLoaded) {
@@ -265,9 +271,11 @@ func (m *ours) jobRemoved(j *jobRecord, f event.JobRemoved) {
 	if f.Lost {
 		j.entry.ours.lost.Inc()
 	}
+	m.usage.removed(&j.entry.ours.usage, f)
 }
 
 func (m *ours) observe(ev event.Event, e *entry, j *jobRecord) {
+	m.machine.observe(ev.Fact)
 	switch f := ev.Fact.(type) {
 	case event.Called:
 		m.called(f)
@@ -335,6 +343,7 @@ func (m *ours) observeJob(ev event.Event, j *jobRecord) {
 	r := j.entry.ours
 	r.observeMoves(ev.Fact)
 	m.containers.observe(r, ev.Fact)
+	m.usage.observe(&r.usage, ev.Fact)
 	switch f := ev.Fact.(type) {
 	case event.LogWritten:
 		r.logWritten.Add(float64(max(0, f.Bytes)))
@@ -345,7 +354,7 @@ func (m *ours) observeJob(ev event.Event, j *jobRecord) {
 			r.logSent.Add(float64(max(0, f.Bytes)))
 		}
 	case event.PhaseFinished:
-		phase := phaseLabel(f.Phase)
+		phase := phaseName(f.Phase)
 		o := r.phases[phase]
 		if o == nil {
 			o = m.phases.with(r.short, r.name, r.system, phase)
@@ -359,6 +368,10 @@ func (m *ours) observeJob(ev event.Event, j *jobRecord) {
 		case job.Abort:
 			r.aborts.Inc()
 		default:
+		}
+	case event.JobUsed:
+		if nanoseconds, known := f.Usage.CPU.Value(); known && j.project != "" {
+			m.projects.add(j.project, use{cpu: time.Duration(nanoseconds)})
 		}
 	case event.JobFinished:
 		reason := job.NoReason

@@ -27,6 +27,7 @@ type present struct {
 	running, unsent, lag                        *now
 	lastPoll, lastJob, disabledUntil, healthy   *now
 	processState, oursConcurrent, oursEffective *now
+	stuck                                       stuck
 }
 
 func newPresent(c *catalogue, o Options) *present {
@@ -74,11 +75,12 @@ func newPresent(c *catalogue, o Options) *present {
 	})
 	p.oursConcurrent = c.present("gauge", def{name: "glassrunner_concurrent", help: "How many jobs the configuration allows at once.", labels: []string{"system_id"}})
 	p.oursEffective = c.present("gauge", def{name: "glassrunner_limit", help: "How many jobs the runner entry may run at once: its limit, at most what concurrent allows.", labels: runnerLabels()})
+	p.stuck = newStuck(c)
 	return p
 }
 
 func (p *present) all() []*now {
-	return append(p.health.all(),
+	return append(append(p.health.all(), p.stuck.all()...),
 		p.jobs, p.inFlight, p.exceeded, p.hardLimit, p.adaptiveLimit, p.usedLimit, p.processInfo, p.concurrent, p.limit,
 		p.running, p.unsent, p.lag, p.lastPoll, p.lastJob, p.disabledUntil, p.healthy, p.processState, p.oursConcurrent, p.oursEffective,
 	)
@@ -128,6 +130,7 @@ type runnerNow struct {
 	healthy       bool
 	ready         bool
 	tokenExpires  time.Time // the first one; zero: never
+	stuck         stuckNow
 }
 
 // requestsNow is the same for entries that share a token.
@@ -173,9 +176,15 @@ func (p *present) collect(send send) {
 			requests = addRequests(requests, n.labels, r.Requests)
 		}
 	}
+	now := p.now()
+	typical := make(map[job.Runner]board.Typical, len(s.Runners))
+	for i := range s.Runners {
+		typical[s.Runners[i].Runner] = s.Runners[i].Typical
+	}
 	for i := range s.Jobs {
 		j := &s.Jobs[i]
 		n := find(j.Runner)
+		n.stuck.add(j, now, typical[j.Runner])
 		n.running++
 		n.unsent += max(0, j.Written-j.Sent)
 		if !j.UnsentSince.IsZero() && (n.unsentSince.IsZero() || j.UnsentSince.Before(n.unsentSince)) {
@@ -187,7 +196,6 @@ func (p *present) collect(send send) {
 		}
 		states[state]++
 	}
-	now := p.now()
 	for i := range runners {
 		n := &runners[i]
 		if n.configured {
@@ -226,6 +234,7 @@ func (p *present) runner(send send, n *runnerNow, concurrent int, now time.Time,
 		lag = max(0, now.Sub(n.unsentSince).Seconds())
 	}
 	send(p.lag, lag, l...)
+	p.stuck.send(send, &n.stuck, l)
 	if !n.configured {
 		return
 	}

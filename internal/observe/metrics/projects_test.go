@@ -62,6 +62,7 @@ func (s *shop) job(project string, took time.Duration) {
 	s.runs++
 	scope := event.Scope{Runner: runner("abcdefghi"), Job: job.ID(s.runs), Run: s.runs}
 	s.emit(scope, event.JobStarted{Info: job.Info{ProjectFullPath: project}})
+	s.emit(scope, event.JobUsed{Usage: job.Usage{CPU: job.KnownTime(took / 2)}})
 	s.emit(scope, event.JobFinished{Took: took})
 	s.emit(scope, event.JobRemoved{})
 	s.used[project] += took.Seconds()
@@ -77,13 +78,19 @@ func (s *shop) check(tb testing.TB, top int, known bool) map[string]float64 {
 	if len(shown) > top+1 {
 		tb.Fatalf("%d series, want %d at most", len(shown), top+1)
 	}
-	var total float64
+	var seconds, cpu float64
 	for _, v := range shown {
-		total += v
+		seconds += v
 	}
-	sum := byRunnerSum(tb, all)
-	if math.Abs(total-s.all) > 1e-6*s.all || math.Abs(sum-s.all) > 1e-6*s.all {
-		tb.Fatalf("%v s are shown by project and %v by runner, %v were used", total, sum, s.all)
+	sum := total(tb, all, "glassrunner_job_duration_seconds_sum")
+	if math.Abs(seconds-s.all) > 1e-6*s.all || math.Abs(sum-s.all) > 1e-6*s.all {
+		tb.Fatalf("%v s are shown by project and %v by runner, %v were used", seconds, sum, s.all)
+	}
+	for _, v := range byProject(tb, all, "glassrunner_project_cpu_seconds_total") {
+		cpu += v
+	}
+	if used := total(tb, all, "glassrunner_job_cpu_seconds_sum"); math.Abs(cpu-used) > 1e-6*max(1, used) {
+		tb.Fatalf("%v s of processors are shown by project, %v by runner", cpu, used)
 	}
 	for name, v := range shown {
 		if name == "other" {
@@ -99,11 +106,6 @@ func (s *shop) check(tb testing.TB, top int, known bool) map[string]float64 {
 		}
 	}
 	return shown
-}
-
-func byRunnerSum(tb testing.TB, all string) float64 {
-	tb.Helper()
-	return total(tb, all, "glassrunner_job_duration_seconds_sum")
 }
 
 func TestProjects(t *testing.T) {
