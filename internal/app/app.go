@@ -66,6 +66,8 @@ type App struct {
 	admin   *admin.Server
 	pulse   *pulse.Monitor
 
+	expiries expiries
+
 	journal    *recovery.Journal
 	transports *coordinator.Transports
 	buffers    *joblog.Buffers
@@ -100,7 +102,7 @@ func New(o Options) (*App, error) {
 	a := &App{
 		o: o, version: version.Get(), level: new(slog.LevelVar),
 		transports: coordinator.NewTransports(), buffers: new(joblog.Buffers), clients: map[clientKey]*coordinator.Client{},
-		slots: map[job.Secret]*build.Slots{}, pulse: pulse.New(), aborted: make(chan struct{}),
+		slots: map[job.Secret]*build.Slots{}, pulse: pulse.New(), expiries: expiries{told: map[string]time.Time{}}, aborted: make(chan struct{}),
 	}
 	c, report, err := a.load()
 	if err != nil {
@@ -116,7 +118,7 @@ func New(o Options) (*App, error) {
 	facts := metrics.Build(a.version)
 	facts.Name = "gitlab-runner" // the label's constant, see docs/adr/0008
 	a.metrics = metrics.New(metrics.Options{
-		Board: a.board, SystemID: a.systemID, Build: facts, Pulse: a.pulse, Certificates: a.certificates,
+		Board: a.board, SystemID: a.systemID, Build: facts, Pulse: a.pulse,
 	})
 	handler, err := a.handler(c)
 	if err != nil {

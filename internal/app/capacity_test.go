@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -157,7 +158,9 @@ func (y *yard) check(last map[string]float64) map[string]float64 {
 		y.t.Fatal(err)
 	}
 	sums, now := map[string]float64{}, map[string]float64{}
-	for _, m := range y.line.FindAllStringSubmatch(string(text), -1) {
+	_, rest, _ := strings.Cut(string(text), "# TYPE glassrunner_capacity_blocked_seconds_total counter\n")
+	rest, _, _ = strings.Cut(rest, "# ")
+	for _, m := range y.line.FindAllStringSubmatch(rest, -1) {
 		v, err := strconv.ParseFloat(m[3], 64)
 		if err != nil {
 			y.t.Fatal(err)

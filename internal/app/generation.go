@@ -241,25 +241,6 @@ func limitsOf(r *config.Runner, as job.Runner) event.Limits {
 	return l
 }
 
-// certificates returns when the certificates that are used towards
-// coordinators expire, the first of each kind.
-func (a *App) certificates() map[string]time.Time {
-	first := map[string]time.Time{}
-	note := func(kind string, at time.Time) {
-		if have, ok := first[kind]; !at.IsZero() && (!ok || at.Before(have)) {
-			first[kind] = at
-		}
-	}
-	for _, e := range a.current.Load().entries {
-		if e.client != nil {
-			x := e.client.Expiry()
-			note("coordinator_client", x.Client)
-			note("coordinator_ca", x.Authority)
-		}
-	}
-	return first
-}
-
 // request asks for a job once and takes it.
 func (e *entry) request(ctx context.Context, ask scheduler.Ask) (scheduler.Task, scheduler.Result) {
 	if e.broken != nil {
@@ -296,6 +277,7 @@ func (e *entry) poll(ctx context.Context, ask scheduler.Ask) (*job.Spec, coordin
 	part := e.app.pulse.Part(pulse.Polling, "request of runner "+e.runner.Short)
 	defer part.End()
 	part.Within(coordinator.RequestJobBound + time.Minute)
+	defer e.app.tellCertificates(ctx) // they are read when they are used
 	return e.client.RequestJob(ctx, ask.Brief)
 }
 

@@ -65,6 +65,7 @@ func (a *App) applyLocked(ctx context.Context, c *config.Config, r *config.Repor
 		}
 	}
 	a.forget(g)
+	a.tellCertificates(ctx)
 	if !first {
 		a.scheduler.Apply(a.plan(g))
 		a.rebind(ctx, c)

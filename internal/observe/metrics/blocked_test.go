@@ -152,6 +152,16 @@ func TestHealthOfThePresent(t *testing.T) {
 	}
 }
 
+func TestCertificates(t *testing.T) {
+	s, _, m := newStream(t)
+	const series = `glassrunner_certificate_expiry_timestamp_seconds{certificate="coordinator_ca"}`
+	want(t, m, series, "no such series")
+	s.emit(event.Scope{}, event.CertificateLoaded{Certificate: "coordinator_ca", NotAfter: time.Unix(1_800_000_000, 0)})
+	want(t, m, series, "1.8e+09")
+	s.emit(event.Scope{}, event.CertificateLoaded{Certificate: "coordinator_ca"})
+	want(t, m, series, "no such series")
+}
+
 func TestClockSkew(t *testing.T) {
 	s, _, m := newStream(t)
 	a := runner("abcdefghi")

@@ -1,8 +1,6 @@
 package metrics
 
 import (
-	"time"
-
 	"github.com/glassrunner/glassrunner/internal/observe/board"
 	"github.com/glassrunner/glassrunner/internal/pulse"
 )
@@ -10,14 +8,13 @@ import (
 // health is the part of the present that says whether the process makes
 // progress and its runners can take work.
 type health struct {
-	pulse        *pulse.Monitor
-	certificates func() map[string]time.Time
+	pulse *pulse.Monitor
 
-	slots, healthy, ready, token, certificate *now
+	slots, healthy, ready, token *now
 }
 
 func newHealth(c *catalogue, o Options) health {
-	h := health{pulse: o.Pulse, certificates: o.Certificates}
+	h := health{pulse: o.Pulse}
 	h.slots = c.present("gauge", def{
 		name: "glassrunner_slots", help: "Places for jobs, by what they are used for.", sets: sets{"state": {"running", "requesting", "idle"}}, labels: []string{"state"},
 		values: "state: running (a job), requesting (reserved by a request for a job), idle",
@@ -36,17 +33,10 @@ func newHealth(c *catalogue, o Options) health {
 		name: "glassrunner_runner_token_expiry_timestamp_seconds", help: "When the runner's token expires.", labels: runnerLabels(),
 		note: "Absent when it never does. Tokens with a known date of issue are replaced after three quarters of their life.",
 	})
-	h.certificate = c.present("gauge", def{
-		name: "glassrunner_certificate_expiry_timestamp_seconds", help: "When the first of the certificates in use expires.",
-		sets:   sets{"certificate": {"web_server", "web_client_ca", "coordinator_client", "coordinator_ca"}},
-		labels: []string{"certificate"},
-		values: "certificate: web_server and web_client_ca (of the monitoring server), coordinator_client (tls-cert-file), coordinator_ca (the certificate of tls-ca-file by which the last connection was verified)",
-		note:   "Absent without such a certificate, and before the first connection.",
-	})
 	return h
 }
 
-func (h *health) all() []*now { return []*now{h.slots, h.healthy, h.ready, h.token, h.certificate} }
+func (h *health) all() []*now { return []*now{h.slots, h.healthy, h.ready, h.token} }
 
 // process sends what is not about a single runner, and returns whether the
 // scheduler hangs.
@@ -57,13 +47,6 @@ func (h *health) process(send send, s board.Snapshot) (stuck bool) {
 	for c, ok := range h.pulse.Healthy() {
 		send(h.healthy, truth(ok), string(c))
 		stuck = stuck || c == pulse.Scheduler && !ok
-	}
-	if h.certificates != nil {
-		for name, at := range h.certificates() {
-			if !at.IsZero() {
-				send(h.certificate, seconds(at), name)
-			}
-		}
 	}
 	return stuck
 }

@@ -48,10 +48,7 @@ type Options struct {
 	Build    Build
 	Now      func() time.Time // nil: time.Now
 	Pulse    *pulse.Monitor   // whose components are shown; nil: nothing hangs
-	// Certificates returns when the certificates in use expire, by the values
-	// of the label certificate; nil: there are none.
-	Certificates func() map[string]time.Time
-	Budget       Budget
+	Budget   Budget
 }
 
 // Metrics is an event.Observer with a registry. Observe must not be called at

@@ -120,6 +120,8 @@ func story(s *stream) {
 	s.emit(process, event.SlotsChanged{Slots: 4, Started: 4})
 	s.emit(process, event.ProcessChanged{State: event.ProcessRunning})
 	s.emit(process, event.PlacesChanged{Idle: 4})
+	s.emit(process, event.CertificateLoaded{Certificate: "coordinator_client", NotAfter: s.now.AddDate(0, 1, 0)})
+	s.emit(process, event.CertificateLoaded{Certificate: "coordinator_ca", NotAfter: s.now.AddDate(10, 0, 0)})
 	s.emit(poll, event.BlockChanged{Block: event.BlockNoJobs})
 	s.emit(process, event.Recovered{Job: 9, Killed: 2, Unsent: 100})
 	s.emit(poll, event.Fed{})

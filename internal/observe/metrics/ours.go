@@ -22,6 +22,7 @@ type ours struct {
 	blocked                             blocked
 	skew                                gaugeVec
 	projects                            *projects
+	certificates                        certificates
 	containers                          containers
 	usage                               usage
 	machine                             *machine
@@ -73,6 +74,7 @@ func newOurs(c *catalogue, o Options) *ours {
 	m.jobs(c)
 	m.blocked = newBlocked(c, o)
 	m.projects = newProjects(c)
+	m.certificates = newCertificates(c)
 	m.containers = newContainers(c)
 	m.usage, m.machine = newUsage(c), newMachine(c)
 	m.logs(c)
@@ -279,6 +281,8 @@ func (m *ours) observe(ev event.Event, e *entry, j *jobRecord) {
 	switch f := ev.Fact.(type) {
 	case event.Called:
 		m.called(f)
+	case event.CertificateLoaded:
+		m.certificates.observe(f)
 	case event.Degraded:
 		m.degradedBy(f.What).Inc()
 	case event.Recovered:
