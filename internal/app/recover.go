@@ -60,8 +60,9 @@ func (a *App) recover(ctx context.Context) {
 	}
 }
 
-// lookTimeout bounds one search for orphans: an engine may not answer.
-const lookTimeout = 30 * time.Second
+// lookTimeout bounds one search for orphans: an engine may not answer, and the
+// jobs of dead processes wait for the first.
+const lookTimeout = 10 * time.Second
 
 func (a *App) look(ctx context.Context, r *recovery.Reconciler, reap bool, minAge time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)

@@ -23,9 +23,9 @@ func measure(path string) (Space, error) {
 		}
 		break
 	}
-	block := int64(s.Bsize)
-	out := Space{Free: int64(s.Bavail) * block, Size: int64(s.Blocks) * block, FreeInodes: int64(s.Ffree), Inodes: int64(s.Files)} //nolint:unconvert // the types are other systems'
-	if out.Inodes == 0 {                                                                                                           // btrfs, for example, makes them as it goes
+	block := int64(s.Bsize) //nolint:unconvert // other systems have other types
+	out := Space{Free: int64(s.Bavail) * block, Size: int64(s.Blocks) * block, FreeInodes: int64(s.Ffree), Inodes: int64(s.Files)}
+	if out.Inodes == 0 { // btrfs, for example, makes them as it goes
 		out.FreeInodes, out.Inodes = -1, -1
 	}
 	return out, nil

@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"net"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -274,5 +276,81 @@ func TestStuckJobs(t *testing.T) {
 	m = p.waitValue(0, "glassrunner_jobs_running")
 	for _, name := range []string{"glassrunner_oldest_running_job_seconds", "glassrunner_job_output_silence_seconds_max", "glassrunner_jobs_overdue"} {
 		m.check(t, 0, name)
+	}
+}
+
+// TestHungPull has a registry that accepts connections and says nothing: the
+// job is old in its preparation, and neither silent nor late with its log.
+func TestHungPull(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t)
+	w := dockerWorld(t, e, fakegitlab.Options{UpdateInterval: 1})
+	l, err := net.Listen("tcp", net.JoinHostPort(e.host, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var conns []net.Conn
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			conns = append(conns, c)
+			mu.Unlock()
+		}
+	}()
+	hangUp := func() {
+		_ = l.Close()
+		<-done
+		for _, c := range conns {
+			_ = c.Close()
+		}
+	}
+	p := w.start(strings.Replace(w.docker(e, "", ""), `pull_policy = "never"`, `pull_policy = ["always"]`, 1))
+	id := w.enqueue(fakegitlab.Job{Image: &fakegitlab.Image{Name: l.Addr().String() + "/none:1"}, Script: []string{"true"}})
+	m := p.waitMetrics("three seconds of preparation", func(m families) bool {
+		return m.sum("glassrunner_job_phase_age_seconds_max", "phase", "prepare_executor") > 3
+	})
+	m.check(t, 0, "glassrunner_job_output_silence_seconds_max")
+	if lag := m.sum("glassrunner_job_log_lag_seconds"); lag > 2.5 {
+		t.Errorf("the log lags by %v s", lag)
+	}
+	_, body := p.get("/debug/jobs")
+	has(t, string(body), `"executor_stage": "docker_pulling_image"`)
+	if err := w.server.Cancel(id); err != nil {
+		t.Fatal(err)
+	}
+	w.wait(id)
+	hangUp()
+	p.waitValue(0, "glassrunner_jobs_running")
+}
+
+// TestOutOfMemory has memory run out in a container of a job and in one of a
+// service: the log names both, and both are counted.
+func TestOutOfMemory(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t)
+	w := dockerWorld(t, e, fakegitlab.Options{})
+	p := w.start(w.docker(e, "", "memory = \"48m\"\nservice_memory = \"48m\"\nwait_for_services_timeout = -1"))
+	const eat = "awk 'BEGIN { s = \"x\"; while (1) s = s s }'"
+	s := w.run(fakegitlab.Job{
+		Script:   []string{"sleep 2; echo begun; " + eat},
+		Services: []fakegitlab.Service{{Name: dockerImage, Command: []string{"sh", "-c", eat + "; sleep 600"}}},
+	})
+	if s.Status != fakegitlab.Failed {
+		t.Errorf("the job is %s", s.Status)
+	}
+	has(t, text(s.Trace), "WARNING: Memory ran out in the build container: the kernel killed a process there.",
+		"WARNING: Memory ran out in the service "+dockerImage+": the kernel killed a process there.", "Job used ")
+	m := p.waitValue(0, "glassrunner_jobs_running")
+	m.check(t, 1, "glassrunner_job_oom_kills_total", "container", "job")
+	m.check(t, 1, "glassrunner_job_oom_kills_total", "container", "service")
+	if peak := m.total("glassrunner_job_memory_peak_bytes"); peak < 40<<20 || peak > 110<<20 {
+		t.Errorf("the peak of memory is %.0f, want about the limit", peak)
 	}
 }

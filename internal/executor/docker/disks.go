@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/moby/moby/client"
@@ -22,7 +23,7 @@ func (d *Driver) Disks(ctx context.Context) ([]executor.Disk, error) {
 	var disks []executor.Disk
 	for _, v := range d.o.Config.Volumes {
 		m, err := parseVolume(v)
-		if err != nil || !filepath.IsAbs(m.source) || strings.Contains(m.opts, "ro") {
+		if err != nil || !filepath.IsAbs(m.source) || slices.Contains(strings.Split(m.opts, ","), "ro") {
 			continue
 		}
 		// A socket or a file that is lent to jobs fills nothing.

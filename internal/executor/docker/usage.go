@@ -165,13 +165,18 @@ func (p *place) Usage(ctx context.Context) (job.Usage, error) {
 	defer m.mu.Unlock()
 	var u job.Usage
 	var now int64
+	var services []string // in which memory ran out
 	for _, c := range m.list {
 		one := sum(c.past, c.last)
 		n, _ := one.Memory.Value()
 		now += n
 		peak := u.MemoryPeak.Max(one.MemoryPeak)
 		kills, _ := one.OOMKills.Value()
-		if kills > 0 {
+		switch {
+		case kills == 0:
+		case c.service:
+			services = append(services, c.name)
+		default:
 			u.OOMKilled = append(u.OOMKilled, c.name)
 		}
 		if c.service {
@@ -180,6 +185,7 @@ func (p *place) Usage(ctx context.Context) (job.Usage, error) {
 		u = sum(u, one)
 		u.MemoryPeak = peak
 	}
+	u.OOMKilled = append(u.OOMKilled, services...)
 	// The peaks of several containers need not have come at the same time.
 	m.swarm = max(m.swarm, now)
 	if m.swarm > 0 {

@@ -480,7 +480,7 @@ func phaseLabel(p job.Phase) string {
 	switch p {
 	case job.ResolveSecrets, job.PrepareExecutor, job.PrepareScript, job.GetSources, job.ClearWorktree, job.RestoreCache,
 		job.DownloadArtifacts, job.AfterScript, job.ArchiveCache, job.ArchiveCacheFailed, job.UploadArtifacts, job.UploadArtifactsF,
-		job.Cleanup, "step_script", "step_release", "step_run", "concrete":
+		job.Cleanup, job.CleanupExecutor, "step_script", "step_release", "step_run", "concrete":
 		return string(p)
 	}
 	if len(p) > 5 && p[:5] == "step_" {

@@ -27,7 +27,7 @@ const (
 // phaseName bounds a phase to these. The names of steps come from the
 // coordinator.
 func phaseName(p job.Phase) string {
-	switch p {
+	switch p { //nolint:exhaustive // the others are themselves
 	case job.ClearWorktree:
 		return string(job.GetSources)
 	case job.ArchiveCacheFailed:

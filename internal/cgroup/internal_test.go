@@ -120,7 +120,7 @@ func TestOwn(t *testing.T) {
 	if !known {
 		t.Skip("nothing counts processor time here")
 	}
-	for i := 0; i < 5e7; i++ {
+	for i := range int(5e7) {
 		_ = i
 	}
 	if b, _ := g.Usage().CPU.Value(); b < a {
