@@ -6,7 +6,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/job"
 )
 
-// Fact is one of the types of this file.
+// Fact is one of the types of this package.
 //
 //sumtype:decl
 type Fact interface{ fact() }
