@@ -101,6 +101,26 @@ func TestHoldCutsRequests(t *testing.T) {
 	}
 }
 
+// A hold in the middle of an outage leaves what was known of the coordinator.
+func TestHoldInAnOutage(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQueue(0, 0)
+		q.latency = 20 * time.Second
+		q.answer = func(int) (scheduler.Result, bool) { return scheduler.Result{Kind: scheduler.RequestFailed}, true }
+		w := start(t, config(1, entry("a", q)))
+		after(30 * time.Second) // in the second request
+		w.Hold("a", "disk", true)
+		after(10 * time.Second)
+		w.Hold("a", "disk", false)
+		after(time.Minute)
+		want := []event.Block{event.BlockNoJobs, event.BlockCoordinator, event.BlockDisk, event.BlockCoordinator}
+		if d := cmp.Diff(want, blocks(w, "a")); d != "" {
+			t.Errorf("blocks (-want +got):\n%s", d)
+		}
+		w.finish(t)
+	})
+}
+
 func TestHoldOutlivesReloads(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQueue(0, 0)

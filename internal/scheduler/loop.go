@@ -324,9 +324,12 @@ func (l *loop) answered(t *turn, r Result, got bool, since time.Time, c *crash) 
 		l.cold(e, l.now)
 		e.failing = true
 	default:
+		was := e.failing
 		l.cold(e, l.now)
 		// A request that was cut says nothing about the coordinator.
-		if !l.draining && !t.cut {
+		if l.draining || t.cut {
+			e.failing = was
+		} else {
 			l.healthy(t, "failed")
 			e.failing = true
 		}
