@@ -27,6 +27,7 @@ import (
 
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/observe/board"
+	"github.com/glassrunner/glassrunner/internal/pulse"
 )
 
 // Options are what a Server needs. Gatherer, Registry and Board are
@@ -35,10 +36,11 @@ type Options struct {
 	Gatherer prometheus.Gatherer   // what /metrics shows
 	Registry prometheus.Registerer // gets what the server counts of itself
 	Board    *board.Board
-	Bus      *event.Bus   // is told ListenerChanged and Degraded; may be nil
-	Log      *slog.Logger // debug entries only; nil: none
-	Version  string       // shown on the landing page
-	Started  time.Time    // of the process; zero: now
+	Pulse    *pulse.Monitor // whose promises /-/healthy is about; nil: nothing hangs
+	Bus      *event.Bus     // is told ListenerChanged and Degraded; may be nil
+	Log      *slog.Logger   // debug entries only; nil: none
+	Version  string         // shown on the landing page
+	Started  time.Time      // of the process; zero: now
 
 	// Bounds; 0 means the default.
 	MaxConnections int           // open at once, 128

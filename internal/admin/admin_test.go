@@ -140,7 +140,7 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/", 200, `(?s)^<!DOCTYPE html>.*1\.2\.3 &lt;beta&gt;.*href="/metrics"`},
 		{"POST", "/", 405, ``},
 		{"GET", "/favicon.ico", 404, ``},
-		{"GET", "/-/healthy", 404, ``},
+		{"GET", "/-/healthy", 200, `"healthy": true`},
 		{"GET", "/health/ready", 200, `^ready\n$`},
 		{"GET", "/debug/process/state", 200, `^running\n$`},
 		{"GET", "/debug/jobs/list?v=2", 200, `^url=https://gitlab\.example\.org/g/p/-/jobs/1 state=running stage=step_script executor_stage=odd_one duration=[0-9.µmns]+\n$`},
@@ -179,7 +179,7 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
-func TestReady(t *testing.T) {
+func TestCompatibleReady(t *testing.T) {
 	r := newRig(t, nil)
 	base := r.listen(t)
 	for _, c := range []struct {
@@ -187,10 +187,10 @@ func TestReady(t *testing.T) {
 		code int
 		body string
 	}{
-		{event.Fed{}, 503, "starting\n"},
+		{event.Fed{}, 503, "boot-verify pending\n"},
 		{event.ProcessChanged{State: event.ProcessRunning}, 200, "ready\n"},
-		{event.Draining{Signal: "quit"}, 503, "draining\n"},
-		{event.ProcessChanged{State: event.ProcessGracefulShutdown}, 503, "graceful-shutdown\n"},
+		{event.Draining{Signal: "quit"}, 200, "ready\n"},
+		{event.ProcessChanged{State: event.ProcessGracefulShutdown}, 200, "ready\n"},
 	} {
 		r.bus.Emit(t.Context(), c.fact)
 		resp, body := do(t, "GET", base+"/health/ready")

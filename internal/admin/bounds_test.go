@@ -56,7 +56,7 @@ func TestTooManyScrapes(t *testing.T) {
 		if resp.StatusCode != 503 || !strings.Contains(body, "try again later") {
 			t.Errorf("the third: got %d %q, want 503", resp.StatusCode, body)
 		}
-		if resp, _ := do(t, "GET", base+"/health/ready"); resp.StatusCode != 503 {
+		if resp, _ := do(t, "GET", base+"/-/healthy"); resp.StatusCode != 200 {
 			t.Errorf("others: got %d", resp.StatusCode)
 		}
 		close(g.leave)

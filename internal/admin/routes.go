@@ -26,8 +26,11 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("/{$}", s.landing)
 	mux.Handle("/metrics", s.metrics())
 	mux.HandleFunc("/health/ready", s.ready)
+	mux.HandleFunc("/-/healthy", s.healthy)
+	mux.HandleFunc("/-/ready", s.readiness)
 	mux.HandleFunc("/debug/process/state", s.processState)
 	mux.HandleFunc("/debug/jobs/list", s.jobs)
+	mux.HandleFunc("/debug/jobs", s.debugJobs)
 	p := &profiles{slots: make(chan struct{}, s.o.MaxProfiles)}
 	mux.Handle("/debug/pprof/", p.limited(pprof.Index))
 	mux.Handle("/debug/pprof/cmdline", p.limited(pprof.Cmdline))
@@ -141,19 +144,6 @@ func alone(mu *sync.Mutex, what string, next http.HandlerFunc) http.HandlerFunc 
 	}
 }
 
-func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
-	state := s.o.Board.Present().Process
-	text := "ready\n"
-	code := http.StatusOK
-	if state.State != event.ProcessRunning || state.Draining {
-		text, code = state.State+"\n", http.StatusServiceUnavailable
-		if state.State == event.ProcessRunning {
-			text = "draining\n"
-		}
-	}
-	plain(w, code, text)
-}
-
 func (s *Server) processState(w http.ResponseWriter, _ *http.Request) {
 	plain(w, http.StatusOK, s.o.Board.Present().Process.State+"\n")
 }
@@ -238,8 +228,8 @@ dt { float: left; clear: left; width: 9rem; }
 </dl>
 <ul>
 <li><a href="/metrics">Metrics</a> for Prometheus</li>
-<li><a href="/debug/jobs/list">Jobs</a> that are running</li>
-<li><a href="/health/ready">Readiness</a></li>
+<li><a href="/debug/jobs/list">Jobs</a> that are running, <a href="/debug/jobs">in detail</a></li>
+<li><a href="/-/healthy">Health</a> of the process, and <a href="/-/ready">readiness</a> of its runners</li>
 <li><a href="/debug/process/state">State</a> of the process</li>
 <li><a href="/debug/pprof/">Profiles</a> of the process</li>
 </ul>

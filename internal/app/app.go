@@ -17,13 +17,16 @@ import (
 	"github.com/glassrunner/glassrunner/internal/build"
 	"github.com/glassrunner/glassrunner/internal/config"
 	"github.com/glassrunner/glassrunner/internal/coordinator"
+	"github.com/glassrunner/glassrunner/internal/disk"
 	"github.com/glassrunner/glassrunner/internal/event"
+	"github.com/glassrunner/glassrunner/internal/executor/shell"
 	"github.com/glassrunner/glassrunner/internal/job"
 	"github.com/glassrunner/glassrunner/internal/joblog"
 	"github.com/glassrunner/glassrunner/internal/observe/board"
 	"github.com/glassrunner/glassrunner/internal/observe/logs"
 	"github.com/glassrunner/glassrunner/internal/observe/metrics"
 	"github.com/glassrunner/glassrunner/internal/observe/traces"
+	"github.com/glassrunner/glassrunner/internal/pulse"
 	"github.com/glassrunner/glassrunner/internal/recovery"
 	"github.com/glassrunner/glassrunner/internal/scheduler"
 	"github.com/glassrunner/glassrunner/internal/version"
@@ -64,11 +67,17 @@ type App struct {
 	traces  *traces.Traces
 	bus     *event.Bus
 	admin   *admin.Server
+	pulse   *pulse.Monitor
+
+	expiries expiries
 
 	journal    *recovery.Journal
 	transports *coordinator.Transports
 	buffers    *joblog.Buffers
 	scheduler  *scheduler.Scheduler
+	sampler    *build.Sampler
+	disks      *disk.Guard
+	own        belongings
 
 	mu      sync.Mutex // guards the maps
 	clients map[clientKey]*coordinator.Client
@@ -86,12 +95,16 @@ type App struct {
 // shutdown_timeout had passed. The next start settles them.
 var ErrForced = errors.New("shutdown_timeout has passed")
 
+// sampleInterval is about how often a running job's place is asked what the
+// job uses.
+const sampleInterval = 5 * time.Second
+
 // New reads the configuration and makes an app of it. Nothing runs yet.
 func New(o Options) (*App, error) {
 	a := &App{
 		o: o, version: version.Get(), level: new(slog.LevelVar),
 		transports: coordinator.NewTransports(), buffers: new(joblog.Buffers), clients: map[clientKey]*coordinator.Client{},
-		slots: map[job.Secret]*build.Slots{}, aborted: make(chan struct{}),
+		slots: map[job.Secret]*build.Slots{}, pulse: pulse.New(), expiries: expiries{told: map[string]time.Time{}}, aborted: make(chan struct{}),
 	}
 	c, report, err := a.load()
 	if err != nil {
@@ -106,7 +119,7 @@ func New(o Options) (*App, error) {
 	facts := metrics.Build(a.version)
 	facts.Name = "gitlab-runner" // the label's constant, see docs/adr/0008
 	a.traces = traces.New(traces.Options{Version: a.version.Version, SystemID: a.systemID, Failed: a.tracingFailed})
-	a.metrics = metrics.New(metrics.Options{Board: a.board, SystemID: a.systemID, Build: facts, Spans: a.traces.Counts})
+	a.metrics = metrics.New(metrics.Options{Board: a.board, SystemID: a.systemID, Build: facts, Pulse: a.pulse, Spans: a.traces.Counts})
 	handler, err := a.handler(c)
 	if err != nil {
 		return nil, err
@@ -118,10 +131,13 @@ func New(o Options) (*App, error) {
 	}
 	a.bus = event.NewBus(a.board, a.metrics, logs.New(a.log), a.traces)
 	a.admin = admin.New(admin.Options{
-		Gatherer: a.metrics.Gatherer(), Registry: a.metrics.Registry(), Board: a.board, Bus: a.bus, Log: a.log,
+		Gatherer: a.metrics.Gatherer(), Registry: a.metrics.Registry(), Board: a.board, Pulse: a.pulse, Bus: a.bus, Log: a.log,
 		Version: a.version.Version,
 	})
-	a.scheduler = scheduler.New(scheduler.Options{Bus: a.bus, Log: a.log})
+	a.scheduler = scheduler.New(scheduler.Options{Bus: a.bus, Log: a.log, Pulse: a.pulse})
+	a.sampler = build.NewSampler(sampleInterval)
+	a.disks = a.guard()
+	a.own = belongings{owner: a.owner(c), places: new(shell.Places)}
 	a.current.Store(&generation{config: c, report: report})
 	return a, nil
 }
@@ -192,6 +208,9 @@ func (a *App) Run(ctx context.Context) (err error) {
 	defer wg.Wait()
 	defer stop()
 	wg.Go(func() { a.recover(helpers) })
+	wg.Go(func() { a.sampler.Run(helpers) })
+	a.disks.Check(helpers) // before any job is asked for
+	wg.Go(func() { a.disks.Run(helpers) })
 	if a.o.Single == nil {
 		wg.Go(func() { a.watch(helpers) })
 		wg.Go(func() { a.rotate(helpers) })

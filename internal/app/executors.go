@@ -18,20 +18,28 @@ import (
 // Executors lists the executors of this build, by their name in config.toml.
 func Executors() []string { return []string{"custom", "docker", "shell"} }
 
+// belongings tells what this process's jobs make from what others made. The
+// zero value is for who runs no jobs.
+type belongings struct {
+	owner  string // see App.owner
+	places *shell.Places
+}
+
 // driver builds the executor of one [[runners]] entry.
-func driver(c *config.Config, r *config.Runner, o Options, bus *event.Bus, log *slog.Logger) (executor.Driver, error) {
+func driver(c *config.Config, r *config.Runner, o Options, own belongings, bus *event.Bus, log *slog.Logger) (executor.Driver, error) {
 	account := cmp.Or(o.User, c.User)
 	switch r.Executor {
 	case "shell":
 		return shell.New(shell.Options{
 			BuildsDir: r.BuildsDir, CacheDir: r.CacheDir, Shell: r.Shell, User: account,
 			Dir: o.WorkingDirectory, Grace: r.GracefulKillTimeout(), Log: log, Helper: self(), Environ: jobEnviron(),
+			Owner: own.owner, Places: own.places,
 		})
 	case "custom":
 		return custom.New(customOptions(r, o, log))
 	case "docker":
 		d := dockerOptions(r, bus, log)
-		d.Home = homeOf(account, log)
+		d.Home, d.Owner = homeOf(account, log), own.owner
 		return docker.New(d)
 	case "":
 		return nil, fmt.Errorf("no executor is configured: set executor to one of %v", Executors())

@@ -14,6 +14,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/executor"
 	"github.com/glassrunner/glassrunner/internal/job"
+	"github.com/glassrunner/glassrunner/internal/pulse"
 	"github.com/glassrunner/glassrunner/internal/recovery"
 	"github.com/glassrunner/glassrunner/internal/scheduler"
 	"github.com/glassrunner/glassrunner/internal/version"
@@ -63,7 +64,7 @@ func (a *App) entry(c *config.Config, r *config.Runner) *entry {
 	}}
 	log := a.log.With("runner", e.runner.Short)
 	var err error
-	if e.driver, err = driver(c, r, a.o, a.bus, log); err != nil {
+	if e.driver, err = driver(c, r, a.o, a.own, a.bus, log); err != nil {
 		e.broken = err
 		return e
 	}
@@ -103,7 +104,7 @@ func (a *App) client(c *config.Config, e *entry, log *slog.Logger) (*coordinator
 func Info(c *config.Config, r *config.Runner) coordinator.Info {
 	var t executor.Traits
 	// What cannot run has nothing to add.
-	if d, err := driver(c, r, Options{}, nil, slog.New(slog.DiscardHandler)); err == nil {
+	if d, err := driver(c, r, Options{}, belongings{}, nil, slog.New(slog.DiscardHandler)); err == nil {
 		t = d.Traits()
 	}
 	return infoOf(version.Get(), c, r, t)
@@ -140,7 +141,7 @@ func helperFeatures() []string {
 func (a *App) buildOptions(e *entry) *build.Options {
 	r := e.config
 	o := &build.Options{
-		Runner: e.runner, URL: r.URL, CloneURL: r.CloneURL, Version: a.version, Driver: e.driver, Bus: a.bus,
+		Runner: e.runner, URL: r.URL, CloneURL: r.CloneURL, Version: a.version, Driver: e.driver, Bus: a.bus, Pulse: a.pulse,
 		Journal: journal{a.journal, recovery.Coordinator{
 			URL: r.URL, TLSCAFile: r.TLSCAFile, TLSCertFile: r.TLSCertFile, TLSKeyFile: r.TLSKeyFile,
 		}},
@@ -154,7 +155,7 @@ func (a *App) buildOptions(e *entry) *build.Options {
 		PreBuild: r.PreBuildScript, PostBuild: r.PostBuildScript,
 		PrepareTimeout: r.PrepareTimeout, GetSourcesTimeout: r.GetSourcesTimeout,
 		DebugTraceDisabled: r.DebugTraceDisabled, SafeDirectory: r.SafeDirectoryCheckout, CleanConfig: r.CleanGitConfig,
-		Grace: r.GracefulKillTimeout(),
+		Grace: r.GracefulKillTimeout(), Sampler: a.sampler, UsageLine: r.UsageInJobLog(),
 	}
 	a.transfers(o, r, e.runner)
 	if r.CustomBuildDir != nil {
@@ -203,7 +204,7 @@ func (a *App) plan(g *generation) scheduler.Config {
 		r := e.config
 		adaptive, set := r.FeatureFlags["FF_USE_ADAPTIVE_REQUEST_CONCURRENCY"]
 		c.Entries = append(c.Entries, scheduler.Entry{
-			Runner: e.runner, Key: r.URL + "\x00" + r.Token.Reveal(), Valid: strings.TrimSpace(r.Token.Reveal()) != "",
+			Runner: e.runner, Key: e.key(), Valid: strings.TrimSpace(r.Token.Reveal()) != "",
 			Limit: r.Limit, RequestConcurrency: r.RequestConcurrency(), Adaptive: adaptive || !set,
 			StrictInterval: r.StrictCheckInterval,
 			UnhealthyLimit: r.UnhealthyLimit(), UnhealthyInterval: r.UnhealthyInterval(),
@@ -216,11 +217,14 @@ func (a *App) plan(g *generation) scheduler.Config {
 	return c
 }
 
+// key is what entries share that are one runner to the coordinator.
+func (e *entry) key() string { return e.config.URL + "\x00" + e.config.Token.Reveal() }
+
 // limits tells observers what a generation allows.
 func (g *generation) limits() []event.Limits {
 	out := make([]event.Limits, 0, len(g.entries))
 	for _, e := range g.entries {
-		l := event.Limits{Runner: e.runner, Limit: e.config.Limit, RequestConcurrency: e.config.RequestConcurrency()}
+		l := limitsOf(e.config, e.runner)
 		if e.client != nil {
 			l.URL = e.client.URL()
 		}
@@ -229,13 +233,22 @@ func (g *generation) limits() []event.Limits {
 	return out
 }
 
+func limitsOf(r *config.Runner, as job.Runner) event.Limits {
+	l := event.Limits{
+		Runner: as, Limit: r.Limit, RequestConcurrency: r.RequestConcurrency(),
+		TokenExpires: r.TokenExpiresAt, PricePerHour: r.PricePerHour(),
+	}
+	l.OverdueFactor, l.OverdueMinJobs = r.Overdue()
+	return l
+}
+
 // request asks for a job once and takes it.
 func (e *entry) request(ctx context.Context, ask scheduler.Ask) (scheduler.Task, scheduler.Result) {
 	if e.broken != nil {
 		return nil, scheduler.Result{Kind: scheduler.ClientError}
 	}
 	ctx = event.WithRunner(ctx, e.runner)
-	spec, poll, err := e.client.RequestJob(ctx, ask.Brief)
+	spec, poll, err := e.poll(ctx, ask)
 	res := scheduler.Result{Retried: poll.Retried}
 	switch poll.Kind {
 	case coordinator.PollNone:
@@ -252,6 +265,15 @@ func (e *entry) request(ctx context.Context, ask scheduler.Ask) (scheduler.Task,
 		e.failBad(ctx, bad)
 	}
 	return nil, res // event.Called has told why
+}
+
+// poll makes the request and promises that it ends in the time of its timeouts.
+func (e *entry) poll(ctx context.Context, ask scheduler.Ask) (*job.Spec, coordinator.PollResult, error) {
+	part := e.app.pulse.Part(pulse.Polling, "request of runner "+e.runner.Short)
+	defer part.End()
+	part.Within(coordinator.RequestJobBound + time.Minute)
+	defer e.app.tellCertificates(ctx) // they are read when they are used
+	return e.client.RequestJob(ctx, ask.Brief)
 }
 
 func (e *entry) accept(ctx context.Context, spec *job.Spec, res scheduler.Result) (scheduler.Task, scheduler.Result) {

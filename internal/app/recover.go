@@ -2,10 +2,15 @@ package app
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/glassrunner/glassrunner/internal/config"
 	"github.com/glassrunner/glassrunner/internal/coordinator"
@@ -17,15 +22,108 @@ import (
 	"github.com/glassrunner/glassrunner/internal/recovery"
 )
 
-// recover settles the jobs of processes that are no more.
+// recover settles the jobs of processes that are no more, now and whenever
+// another process with the same state directory has died, and looks regularly
+// for what belongs to no job that lives.
 func (a *App) recover(ctx context.Context) {
-	orphans, release, err := a.journal.Orphans()
-	defer release()
-	if err != nil {
-		a.bus.Emit(ctx, event.Degraded{What: "recovery", Err: err})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	settled := make(chan struct{}, 1)
+	r := &recovery.Reconciler{Journal: a.journal, Bus: a.bus, Find: a.leftovers, Reap: a.reapLeftover}
+	for {
+		orphans, release, err := a.journal.Orphans()
+		if err != nil {
+			a.bus.Emit(ctx, event.Degraded{What: "recovery", Err: err})
+		}
+		interval, minAge, reap := a.current.Load().config.OrphanSearch()
+		// First, or what is settled below would never be counted.
+		a.look(ctx, r, reap, minAge)
+		wg.Go(func() {
+			defer release()
+			s := recovery.Settler{Bus: a.bus, Reap: a.reap, Deliver: a.deliver}
+			s.Settle(ctx, orphans)
+			if len(orphans) > 0 {
+				select {
+				case settled <- struct{}{}:
+				default:
+				}
+			}
+		})
+		t := time.NewTimer(interval)
+		select {
+		case <-t.C:
+		case <-settled:
+			t.Stop()
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
 	}
-	s := recovery.Settler{Bus: a.bus, Reap: a.reap, Deliver: a.deliver}
-	s.Settle(ctx, orphans)
+}
+
+// lookTimeout bounds one search for orphans: an engine may not answer, and the
+// jobs of dead processes wait for the first.
+const lookTimeout = 10 * time.Second
+
+func (a *App) look(ctx context.Context, r *recovery.Reconciler, reap bool, minAge time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	r.Look(ctx, reap, minAge)
+}
+
+// leftovers asks a driver for each place where jobs of this configuration live.
+func (a *App) leftovers(ctx context.Context, dead []executor.Claim) ([]executor.Leftover, error) {
+	asked := map[string]bool{}
+	var out []executor.Leftover
+	var errs []error
+	for _, e := range a.current.Load().entries {
+		if e.driver == nil {
+			continue
+		}
+		where := e.config.Executor
+		if e.config.Docker != nil {
+			where += "\x00" + e.config.Docker.Host
+		}
+		if asked[where] {
+			continue
+		}
+		asked[where] = true
+		var mine []executor.Claim
+		for _, c := range dead {
+			if c.Kind == e.driver.Traits().Claims {
+				mine = append(mine, c)
+			}
+		}
+		found, err := e.driver.Leftovers(ctx, mine)
+		out = append(out, found...)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("runner %s: looking for what was left behind: %w", e.runner.Short, err))
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+// reapLeftover ends an orphan through a driver that makes such claims.
+func (a *App) reapLeftover(ctx context.Context, l executor.Leftover) error {
+	for _, e := range a.current.Load().entries {
+		if e.driver != nil && e.driver.Traits().Claims == l.Claim.Kind {
+			_, err := e.driver.Reap(ctx, l.Claim)
+			return err
+		}
+	}
+	return nil // its runner has just left the configuration
+}
+
+// owner is what tells the things of this runner's jobs from those of other
+// runners on the same machine or engine: the state directory in which the jobs
+// are remembered. It is the same after a restart.
+func (a *App) owner(c *config.Config) string {
+	dir := c.StateDir()
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs
+	}
+	sum := sha256.Sum256([]byte(a.systemID + "\x00" + dir))
+	return hex.EncodeToString(sum[:6])
 }
 
 // reap ends what a job left behind, through a driver of the same name.
@@ -34,7 +132,7 @@ func (a *App) reap(ctx context.Context, name string, c executor.Claim) (int, err
 		return custom.Reap(ctx, c)
 	}
 	cfg := a.current.Load().config
-	d, err := driver(cfg, &config.Runner{Executor: name}, a.o, a.bus, a.log)
+	d, err := driver(cfg, &config.Runner{Executor: name}, a.o, a.own, a.bus, a.log)
 	if err != nil {
 		return 0, err
 	}

@@ -56,7 +56,7 @@ func (a *App) applyLocked(ctx context.Context, c *config.Config, r *config.Repor
 	g := a.generation(c)
 	g.number = a.current.Load().number + 1
 	loaded := event.ConfigLoaded{
-		Path: c.Path, Hash: c.Hash, Generation: g.number, Concurrent: c.Concurrency(), Runners: g.limits(),
+		Path: c.Path, Hash: c.Hash, Generation: g.number, Concurrent: c.Concurrency(), TopProjects: c.TopProjects(), Runners: g.limits(),
 	}
 	if r != nil {
 		loaded.Warnings = len(r.Warnings())
@@ -73,6 +73,7 @@ func (a *App) applyLocked(ctx context.Context, c *config.Config, r *config.Repor
 		}
 	}
 	a.forget(g)
+	a.tellCertificates(ctx)
 	if g.number > 1 {
 		a.scheduler.Apply(a.plan(g))
 		a.rebind(ctx, c)

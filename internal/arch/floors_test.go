@@ -23,6 +23,7 @@ type floor struct {
 var floors = []floor{
 	{name: "F0", std: true, packages: []string{
 		"internal/job",
+		"internal/pulse",
 		"internal/version",
 	}},
 	{name: "F1", packages: []string{
@@ -31,6 +32,7 @@ var floors = []floor{
 	{name: "F2", packages: []string{
 		"internal/archive",
 		"internal/autoscale",
+		"internal/cgroup",
 		"internal/config",
 		"internal/executor",
 		"internal/observe/board",
@@ -45,6 +47,7 @@ var floors = []floor{
 		"internal/cache",
 		"internal/cache/presign",
 		"internal/coordinator",
+		"internal/disk",
 		"internal/executor/custom",
 		"internal/executor/docker",
 		"internal/executor/kubernetes",

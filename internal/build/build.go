@@ -22,6 +22,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/executor"
 	"github.com/glassrunner/glassrunner/internal/job"
+	"github.com/glassrunner/glassrunner/internal/pulse"
 	"github.com/glassrunner/glassrunner/internal/redact"
 	"github.com/glassrunner/glassrunner/internal/version"
 )
@@ -66,6 +67,11 @@ type Options struct {
 	// MaxExtractedSize in bytes and MaxExtractionRatio bound what an archive
 	// may become; 0: the helper's defaults.
 	MaxExtractedSize, MaxExtractionRatio int64
+	Pulse                                *pulse.Monitor // is promised that jobs come to their end; may be nil
+	// Sampler asks running jobs' places what they use; nil: nobody does.
+	Sampler *Sampler
+	// UsageLine ends a job's log with what the job used.
+	UsageLine bool
 	// RetryDelay is the time between two tries of preparation; 0: 3 s.
 	RetryDelay time.Duration
 }

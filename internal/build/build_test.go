@@ -115,9 +115,18 @@ type place struct {
 	tries  int
 	phases []job.Phase
 	closed int
+	usage  func(ctx context.Context) (job.Usage, error) // nil: nothing is known
 }
 
-func (p *place) Traits() executor.Traits { return p.traits }
+func (p *place) Usage(ctx context.Context) (job.Usage, error) {
+	if p.usage == nil {
+		return job.Usage{}, nil
+	}
+	return p.usage(ctx)
+}
+
+func (p *place) Traits() executor.Traits                        { return p.traits }
+func (p *place) Disks(context.Context) ([]executor.Disk, error) { return nil, nil }
 
 func (p *place) Open(_ context.Context, r executor.Request) (executor.Env, error) {
 	p.tries++
@@ -129,6 +138,9 @@ func (p *place) Open(_ context.Context, r executor.Request) (executor.Env, error
 	return p, r.Claim(executor.Claim{Kind: "test"})
 }
 
+func (p *place) Leftovers(context.Context, []executor.Claim) ([]executor.Leftover, error) {
+	return nil, nil
+}
 func (p *place) Reap(context.Context, executor.Claim) (int, error) { return 0, nil }
 func (p *place) Place() executor.Place                             { return executor.Place{Hostname: "box"} }
 func (p *place) Close(ctx context.Context) error                   { p.closed++; return ctx.Err() }

@@ -14,11 +14,15 @@ import (
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/executor"
 	"github.com/glassrunner/glassrunner/internal/job"
+	"github.com/glassrunner/glassrunner/internal/pulse"
 )
 
 const (
 	prepareTries = 3
 	retryDelay   = 3 * time.Second
+	// slack is what a promise to the pulse monitor has beyond the bounds that
+	// hold anyway.
+	slack = 2 * time.Minute
 	// afterScriptTimeout holds unless RUNNER_AFTER_SCRIPT_TIMEOUT says otherwise.
 	afterScriptTimeout = 5 * time.Minute
 )
@@ -28,6 +32,7 @@ type run struct {
 	*Build
 	out  *printer
 	env  executor.Env
+	part *pulse.Part // of the monitor
 	vars job.Variables
 	dirs executor.Dirs
 
@@ -53,10 +58,16 @@ func (b *Build) Run(ctx context.Context) job.Outcome {
 	defer abort(nil)
 	limited, stop := context.WithTimeoutCause(jobCtx, b.spec.Timeout, &jobTimeout{b.spec.Timeout})
 	defer stop()
-	r := &run{Build: b, out: b.out, cancel: abort, abort: abort}
+	// While a job runs it owes nobody an end; once its time is over, it does.
+	part := b.o.Pulse.Part(pulse.Executors, fmt.Sprintf("job %d", b.spec.ID))
+	defer part.End()
+	owes := context.AfterFunc(limited, func() { part.Within(stuckAfter + b.o.Grace + b.closeTimeout() + slack) })
+	r := &run{Build: b, out: b.out, cancel: abort, abort: abort, part: part}
 	b.log.Start(free, func(d job.Directive) { r.directed(free, d) })
 
 	outcome := outcomeOf(r.guarded(limited))
+	owes()
+	part.End() // what is left is the upload's, which GitLab may keep waiting
 	outcome.Prepared = r.reached
 	state := stateOf(outcome, r.reached)
 	b.o.Bus.Emit(ctx, event.JobState{State: state})
@@ -160,6 +171,11 @@ func (r *run) job(ctx context.Context) error {
 		return err
 	}
 	defer r.close(ctx)
+	stop := r.sample(ctx)
+	defer func() {
+		stop()
+		r.used(ctx)
+	}()
 	r.o.Bus.Emit(ctx, event.JobState{State: job.Running})
 	return r.scripts(ctx, prepare)
 }
@@ -263,14 +279,23 @@ func (r *run) open(ctx context.Context, slot, projectSlot int) error {
 
 func (r *run) shell(t executor.Traits) string { return cmp.Or(r.layout.Shell, r.o.Shell, t.Shell) }
 
+// closeTimeout is how long a place may take to be given back.
+func (b *Build) closeTimeout() time.Duration {
+	return cmp.Or(b.o.Driver.Traits().CloseTimeout, executor.DefaultCloseTimeout)
+}
+
 // close gives the place back, whatever happened to the job.
 func (r *run) close(ctx context.Context) {
-	limit := cmp.Or(r.o.Driver.Traits().CloseTimeout, executor.DefaultCloseTimeout)
+	limit := r.closeTimeout()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
+	r.part.Within(limit + slack)
 	r.o.Bus.Emit(ctx, event.ExecutorStage{Stage: "finish"})
-	r.o.Bus.Emit(ctx, event.ExecutorStage{Stage: "cleanup"})
-	if err := r.env.Close(ctx); err != nil {
+	err := r.o.Bus.Phase(ctx, job.CleanupExecutor, func(ctx context.Context) error {
+		r.o.Bus.Emit(ctx, event.ExecutorStage{Stage: "cleanup"})
+		return r.env.Close(ctx)
+	})
+	if err != nil {
 		r.o.Bus.Emit(ctx, event.Degraded{What: "environment_cleanup", Err: r.hide(err)})
 	}
 }

@@ -56,6 +56,7 @@ func (c *checker) check(opts Options) {
 			c.add(Error, root.child("listen_address"), strings.TrimPrefix(err.Error(), "listen address "))
 		}
 	}
+	c.projects(root.child("monitoring").child("projects"))
 	c.labels(c.cfg.Labels, root.child("labels"))
 	c.tracing(c.cfg.Tracing, root.child("tracing"))
 	for i := range c.cfg.Runners {
@@ -298,6 +299,7 @@ func (c *checker) schedules(r *Runner, p place) {
 		c.policies(r.Kubernetes.Autoscaler.Policy, p.child("kubernetes").child("autoscaler").child("policy"))
 	}
 	if r.Monitoring != nil {
+		c.price(r, p.child("monitoring"))
 		at := p.child("monitoring").child("job_queuing_durations")
 		for i, q := range r.Monitoring.JobQueuingDurations {
 			c.queuing(q, at.element(i))

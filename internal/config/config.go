@@ -33,7 +33,10 @@ type Config struct {
 	StatePath              string            `toml:"state_dir" default:".glassrunner beside the config file" ours:"true" doc:"Directory for the state of running jobs, which a restart after a crash settles."`
 	Labels                 map[string]string `toml:"labels" doc:"Labels of all runners, sent to GitLab; those of a runner win; at most 32 in all."`
 	SessionServer          *SessionServer    `toml:"session_server" doc:"Server of interactive web terminals."`
+	Monitoring             *MonitoringGlobal `toml:"monitoring" ours:"true" doc:"What the monitoring server shows and to whom."`
 	Machine                *MachineGlobal    `toml:"machine" doc:"Settings of docker+machine for the whole process."`
+	Disk                   *Disk             `toml:"disk" ours:"true" doc:"When too little room on a disk keeps runners from taking jobs."`
+	Orphans                *Orphans          `toml:"orphans" ours:"true" doc:"What is done about things of jobs that were left behind."`
 	Experimental           *Experimental     `toml:"experimental" doc:"Features that may change."`
 	Tracing                *Tracing          `toml:"tracing" ours:"true" doc:"OpenTelemetry traces of jobs; see docs/tracing.md."`
 	Runners                []Runner          `toml:"runners" doc:"One entry for each runner that takes jobs."`

@@ -96,6 +96,8 @@ type answer struct {
 	state   *state
 	retried bool
 	flight  *flight // with call.stream
+	skew    time.Duration
+	dated   bool // skew is known
 }
 
 // exchange makes one logical call: attempts and the waits between them, then
@@ -121,6 +123,9 @@ func (c *Client) exchange(ctx context.Context, cl *call, use func(*answer) *Erro
 	}
 	if failure != nil {
 		called.Status, called.Class, called.Err = failure.Status, failure.Class, failure
+		if called.Class == "" {
+			called.Class = classOfStatus(failure.Status)
+		}
 	}
 	called.Took = time.Since(start)
 	c.opts.Bus.Emit(ctx, called)
@@ -135,6 +140,7 @@ func (c *Client) attempts(ctx context.Context, cl *call, called *event.Called) (
 		if failure != nil {
 			return nil, failure
 		}
+		called.Skew, called.Dated = ans.skew, ans.dated
 		if !retriable(ans.status) {
 			return ans, nil
 		}
@@ -303,6 +309,7 @@ func (c *Client) attempt(ctx context.Context, cl *call, id string) (*answer, *Er
 	}
 	resp := f.resp
 	ans := &answer{status: resp.StatusCode, header: resp.Header, conn: resp.TLS, state: f.state, id: id}
+	ans.skew, ans.dated = skewOf(resp.Header, time.Now())
 	if v := resp.Header.Get(headerRequestID); correlation(v) {
 		ans.id = v
 	}

@@ -109,6 +109,10 @@ func New(o Options) (*Client, error) {
 // URL returns the coordinator's address without user information.
 func (c *Client) URL() string { return c.shown }
 
+// Expiry says until when the client's TLS material holds, as far as it was
+// used. It waits for nothing.
+func (c *Client) Expiry() Expiry { return c.link.expiry() }
+
 // CloseIdle closes the connections that nothing uses at the moment, also
 // those of clients that share them.
 func (c *Client) CloseIdle() { c.link.closeIdle() }

@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -37,7 +38,7 @@ type Error struct {
 	URL    string // without user information and query
 	// Status is the HTTP status, StatusNoAnswer or StatusNoClient.
 	Status int
-	Class  event.ErrorClass // "" when the HTTP status says it all
+	Class  event.ErrorClass // "" when the HTTP status says it all; event.Called has a class then too
 	Text   string           // safe to print
 	Err    error            // cause below HTTP, may be nil
 }
@@ -110,6 +111,31 @@ func classOf(err error) event.ErrorClass {
 		return event.ErrReset
 	}
 	return event.ErrOther
+}
+
+// classOfStatus sorts a failure that its HTTP status tells.
+func classOfStatus(status int) event.ErrorClass {
+	switch status / 100 {
+	case 1, 2, 3:
+		return event.ErrDecode
+	case 4:
+		return event.ErrHTTP4xx
+	case 5:
+		return event.ErrHTTP5xx
+	}
+	return event.ErrOther
+}
+
+// skewOf says how far now is ahead of the clock of who has just answered. The
+// Date of RFC 9110 is cut to whole seconds, so half of one is added. What a
+// cache has kept (Age) says nothing. It is the wall clock that counts, for
+// date has no other.
+func skewOf(h http.Header, now time.Time) (skew time.Duration, ok bool) {
+	date, err := http.ParseTime(h.Get("Date"))
+	if err != nil || h.Get("Age") != "" {
+		return 0, false
+	}
+	return now.Round(0).Sub(date.Add(time.Second / 2)), true
 }
 
 const connNotEstablished = "http2: client conn could not be established"

@@ -90,7 +90,7 @@ func TestHostileAnswers(t *testing.T) {
 		{"broken gzip", send(head, "Content-Encoding: gzip\r\nContent-Length: 20\r\n\r\n"+smallJob[:20]), event.ErrDecode, "gzip: invalid header"},
 		{"negative length", send(head, "Content-Length: -5\r\n\r\n"), event.ErrDecode, "Content-Length"},
 		{"binary", send(head, "Content-Length: 4\r\n\r\n\x00\xff\xfe\x01"), event.ErrDecode, "invalid character"},
-		{"terminal codes", send("HTTP/1.1 400 Bad\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\n\x1b[31mred\x07!\r\n"), "", "400 Bad Request ([31mred !)"},
+		{"terminal codes", send("HTTP/1.1 400 Bad\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\n\x1b[31mred\x07!\r\n"), event.ErrHTTP4xx, "400 Bad Request ([31mred !)"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			rec := &recorder{}

@@ -41,6 +41,10 @@ type PollResult struct {
 	Retried bool
 }
 
+// RequestJobBound is the longest time that RequestJob takes: all attempts in
+// full, and the longest waits between them.
+const RequestJobBound = maxAttempts*(boundDefault+boundBody) + (maxAttempts-1)*MaxWait
+
 // RequestJob asks for a job (POST jobs/request). It may block for as long as
 // the coordinator polls its queue, more than a minute. Spec is not nil only
 // with PollJob; err is nil with PollJob and PollNone. A *BadJobError says that

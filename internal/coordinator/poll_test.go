@@ -90,10 +90,10 @@ func TestRequestJobOnTheWire(t *testing.T) {
 		t.Errorf("got %+v", spec)
 	}
 	called := rec.last(t)
-	if called.Took <= 0 {
-		t.Errorf("Took: %v", called.Took)
+	if called.Took <= 0 || !called.Dated || called.Skew.Abs() > time.Minute {
+		t.Errorf("took %v, skew %v, dated %v", called.Took, called.Skew, called.Dated)
 	}
-	called.Took = 0
+	called.Took, called.Skew, called.Dated = 0, 0, false
 	if d := cmp.Diff(event.Called{
 		Endpoint: "request_job", Method: "post", Path: "/gitlab/api/v4/jobs/request", Status: 201, Attempts: 1,
 	}, called); d != "" {
@@ -168,22 +168,22 @@ func TestRequestJobMatrix(t *testing.T) {
 		{name: "job", status: 201, body: smallJob, kind: coordinator.PollJob, told: 201, tries: 1},
 		{name: "none", status: 204, kind: coordinator.PollNone, told: 204, tries: 1},
 		{name: "conflict", status: 409, body: `{"message":"409 Conflict"}`, kind: coordinator.PollNone, told: 409, tries: 1},
-		{name: "forbidden", status: 403, body: `{"message":"403 Forbidden"}`, kind: coordinator.PollForbidden, told: 403, tries: 1, text: "/api/v4/jobs/request: 403 Forbidden"},
-		{name: "forbidden with a reason", status: 403, body: `{"message":"403 Forbidden - paused"}`, kind: coordinator.PollForbidden, told: 403, tries: 1, text: ": 403 Forbidden (403 Forbidden - paused)"},
-		{name: "bad request", status: 400, body: `{"error":"token is missing"}`, told: 400, tries: 1, text: "400 Bad Request (token is missing)"},
-		{name: "not found", status: 404, body: `<h1>404</h1>`, ctype: "text/html", told: 404, tries: 1, text: ": 404 Not Found"},
-		{name: "too large", status: 413, told: 413, tries: 1, text: "413 Request Entity Too Large"},
-		{name: "orphaned", status: 422, body: `{"message":{"runner":["is orphaned","for ever"],"a":["b"]}}`, told: 422, tries: 1, text: "(a: b, runner: is orphaned; for ever)"},
-		{name: "rate limit", status: 429, body: `{"message":{"error":"too many times"}}`, told: 429, tries: 5, retried: true, text: "429 Too Many Requests (error: too many times)"},
-		{name: "timeout", status: 408, told: 408, tries: 5, retried: true, text: "408"},
-		{name: "server error", status: 500, told: 500, tries: 5, retried: true, text: "500"},
-		{name: "not implemented", status: 501, told: 501, tries: 1, text: "501"},
-		{name: "bad gateway", status: 502, ctype: "text/plain", body: "upstream is gone\nmore", told: 502, tries: 5, retried: true, text: "502 Bad Gateway (upstream is gone)"},
-		{name: "unavailable", status: 503, told: 503, tries: 5, retried: true, text: "503"},
-		{name: "gateway timeout", status: 504, told: 504, tries: 5, retried: true, text: "504"},
-		{name: "version", status: 505, told: 505, tries: 1, text: "505"},
-		{name: "proxy's own", status: 520, told: 520, tries: 5, retried: true, text: ": 520"},
-		{name: "login page", status: 200, ctype: "text/html", body: "<form>", told: 200, tries: 1, text: "not an answer"},
+		{name: "forbidden", status: 403, body: `{"message":"403 Forbidden"}`, kind: coordinator.PollForbidden, told: 403, class: event.ErrHTTP4xx, tries: 1, text: "/api/v4/jobs/request: 403 Forbidden"},
+		{name: "forbidden with a reason", status: 403, body: `{"message":"403 Forbidden - paused"}`, kind: coordinator.PollForbidden, told: 403, class: event.ErrHTTP4xx, tries: 1, text: ": 403 Forbidden (403 Forbidden - paused)"},
+		{name: "bad request", status: 400, body: `{"error":"token is missing"}`, told: 400, class: event.ErrHTTP4xx, tries: 1, text: "400 Bad Request (token is missing)"},
+		{name: "not found", status: 404, body: `<h1>404</h1>`, ctype: "text/html", told: 404, class: event.ErrHTTP4xx, tries: 1, text: ": 404 Not Found"},
+		{name: "too large", status: 413, told: 413, class: event.ErrHTTP4xx, tries: 1, text: "413 Request Entity Too Large"},
+		{name: "orphaned", status: 422, body: `{"message":{"runner":["is orphaned","for ever"],"a":["b"]}}`, told: 422, class: event.ErrHTTP4xx, tries: 1, text: "(a: b, runner: is orphaned; for ever)"},
+		{name: "rate limit", status: 429, body: `{"message":{"error":"too many times"}}`, told: 429, class: event.ErrHTTP4xx, tries: 5, retried: true, text: "429 Too Many Requests (error: too many times)"},
+		{name: "timeout", status: 408, told: 408, class: event.ErrHTTP4xx, tries: 5, retried: true, text: "408"},
+		{name: "server error", status: 500, told: 500, class: event.ErrHTTP5xx, tries: 5, retried: true, text: "500"},
+		{name: "not implemented", status: 501, told: 501, class: event.ErrHTTP5xx, tries: 1, text: "501"},
+		{name: "bad gateway", status: 502, ctype: "text/plain", body: "upstream is gone\nmore", told: 502, class: event.ErrHTTP5xx, tries: 5, retried: true, text: "502 Bad Gateway (upstream is gone)"},
+		{name: "unavailable", status: 503, told: 503, class: event.ErrHTTP5xx, tries: 5, retried: true, text: "503"},
+		{name: "gateway timeout", status: 504, told: 504, class: event.ErrHTTP5xx, tries: 5, retried: true, text: "504"},
+		{name: "version", status: 505, told: 505, class: event.ErrHTTP5xx, tries: 1, text: "505"},
+		{name: "proxy's own", status: 520, told: 520, class: event.ErrHTTP5xx, tries: 5, retried: true, text: ": 520"},
+		{name: "login page", status: 200, ctype: "text/html", body: "<form>", told: 200, class: event.ErrDecode, tries: 1, text: "not an answer"},
 		{name: "job as HTML", status: 201, ctype: "text/html; charset=utf-8", body: "<form>", told: -1, class: event.ErrDecode, tries: 1, text: "proxy or a login page"},
 		{name: "broken JSON", status: 201, body: `{"id":`, told: -1, class: event.ErrDecode, tries: 1, text: "unexpected end"},
 		{name: "no token", status: 201, body: `{"id":5}`, told: -1, class: event.ErrDecode, tries: 1, text: "token: there is none"},

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/glassrunner/glassrunner/internal/coordinator"
+	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/job"
 )
 
@@ -80,7 +81,7 @@ func TestRedirectThatLosesData(t *testing.T) {
 		if res.Kind != coordinator.PollFailed || res.Status != status {
 			t.Errorf("%d: got %+v", status, res)
 		}
-		if got := rec.last(t); got.Status != status || got.Class != "" {
+		if got := rec.last(t); got.Status != status || got.Class != event.ErrDecode {
 			t.Errorf("%d: event %+v", status, got)
 		}
 		j := c.Job(5, jobToken, false)

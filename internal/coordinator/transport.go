@@ -131,7 +131,31 @@ type state struct {
 	pair      *tls.Certificate
 	ca, cert  string // PEM
 	keyPEM    job.Secret
-	trouble   string // what could not be used, for errors of TLS
+	trouble   string                    // what could not be used, for errors of TLS
+	anchored  atomic.Pointer[time.Time] // see Expiry.Authority
+}
+
+// Expiry says until when the TLS material of a client holds.
+type Expiry struct {
+	Client time.Time // the client certificate; zero: there is none
+	// Authority is when the certificate of the CA file expires by which the
+	// last connection was verified: a file may hold others, older ones for
+	// example, that nobody needs. Zero: no CA file, or no connection yet.
+	Authority time.Time
+}
+
+func (l *link) expiry() (e Expiry) {
+	s := l.current.Load()
+	if s == nil {
+		return e
+	}
+	if s.pair != nil && s.pair.Leaf != nil {
+		e.Client = s.pair.Leaf.NotAfter
+	}
+	if at := s.anchored.Load(); at != nil {
+		e.Authority = *at
+	}
+	return e
 }
 
 // refresh makes the transport ready for a request. It returns what could not
@@ -263,6 +287,9 @@ func (f tlsFile) read(setting string) ([]byte, error) {
 
 func (s *state) newTransport() *http.Transport {
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: s.roots}
+	if s.ca != "" {
+		cfg.VerifyConnection = s.verified
+	}
 	if s.pair != nil {
 		cfg.Certificates = []tls.Certificate{*s.pair}
 	}
@@ -281,6 +308,21 @@ func (s *state) newTransport() *http.Transport {
 		// A long poll on a dead HTTP/2 connection must be noticed.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: keepAlive, PingTimeout: 15 * time.Second},
 	}
+}
+
+// verified takes note of the authority that a connection was verified by.
+func (s *state) verified(c tls.ConnectionState) error {
+	var at time.Time
+	for _, chain := range c.VerifiedChains {
+		// One chain that holds for longer is enough.
+		if end := chain[len(chain)-1].NotAfter; end.After(at) {
+			at = end
+		}
+	}
+	if !at.IsZero() {
+		s.anchored.Store(&at)
+	}
+	return nil
 }
 
 // jobTLS is what a job gets to trust the coordinator. full completes the

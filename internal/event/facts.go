@@ -6,7 +6,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/job"
 )
 
-// Fact is one of the types of this file.
+// Fact is one of the types of this package that have its method.
 //
 //sumtype:decl
 type Fact interface{ fact() }
@@ -14,9 +14,15 @@ type Fact interface{ fact() }
 // Limits is what a configuration generation allows one runner entry.
 type Limits struct {
 	Runner             job.Runner
-	URL                string // coordinator, without credentials
-	Limit              int    // jobs at once, 0: unlimited
-	RequestConcurrency int    // >= 1
+	URL                string    // coordinator, without credentials
+	Limit              int       // jobs at once, 0: unlimited
+	RequestConcurrency int       // >= 1
+	TokenExpires       time.Time // zero: never
+	PricePerHour       float64   // of a running job, in units of the operator's choice
+	// OverdueFactor is how many times as long as most a job may take until it
+	// is called overdue, once OverdueMinJobs have ended; 0: none is.
+	OverdueFactor  float64
+	OverdueMinJobs int
 }
 
 // ConfigLoaded: a configuration file was read and is in force, or, with Err,
@@ -28,7 +34,10 @@ type ConfigLoaded struct {
 	Concurrent int
 	Runners    []Limits
 	Warnings   int
-	Err        error
+	// TopProjects is how many projects get series of their own; 0: projects
+	// are not told apart.
+	TopProjects int
+	Err         error
 }
 
 // ConfigSaved: the process wrote its configuration file, or, with Err, failed.
@@ -53,7 +62,8 @@ type SlotsChanged struct{ Slots, Started, Stopped int }
 // Fed: a runner entry got its turn to ask for a job.
 type Fed struct{}
 
-// FeedSkipped: a runner entry lost its turn. Why is "no_token" or "unhealthy".
+// FeedSkipped: a runner entry lost its turn. Why is "no_token", "unhealthy" or
+// the Block by which it is held.
 type FeedSkipped struct{ Why string }
 
 // TurnFailed: a turn ended with an error. Kind is "no_free_executor",
@@ -75,8 +85,8 @@ type RequestSlots struct {
 	Exceeded                       bool // this change is a refusal
 }
 
-// ErrorClass is the bounded set of ways in which a request can fail below
-// or beside HTTP.
+// ErrorClass is the bounded set of ways in which a request can fail: below
+// HTTP, beside it, or with a status.
 type ErrorClass string
 
 // The error classes of requests.
@@ -89,12 +99,14 @@ const (
 	ErrDecode   ErrorClass = "decode"   // answered, but not with what was asked for
 	ErrCanceled ErrorClass = "canceled" // by this process
 	ErrClient   ErrorClass = "client"   // no request could be built
+	ErrHTTP4xx  ErrorClass = "http_4xx" // answered with such a status, in the end
+	ErrHTTP5xx  ErrorClass = "http_5xx" // the same
 	ErrOther    ErrorClass = "other"
 )
 
 // ErrorClasses lists every error class.
 func ErrorClasses() []ErrorClass {
-	return []ErrorClass{ErrDNS, ErrConnect, ErrTLS, ErrTimeout, ErrReset, ErrDecode, ErrCanceled, ErrClient, ErrOther}
+	return []ErrorClass{ErrDNS, ErrConnect, ErrTLS, ErrTimeout, ErrReset, ErrDecode, ErrCanceled, ErrClient, ErrHTTP4xx, ErrHTTP5xx, ErrOther}
 }
 
 // Called: one logical call to the coordinator ended, retries included.
@@ -109,6 +121,10 @@ type Called struct {
 	Took     time.Duration // attempts and the waits between them
 	Waited   time.Duration // of Took: the waits before retries
 	Err      error         // why the answer is not what was hoped for; nil when it is
+	// Skew is how far this machine's clock was ahead of the coordinator's when
+	// the last answer came, within about a second; Dated says that it is known.
+	Skew  time.Duration
+	Dated bool
 }
 
 // Polled: the coordinator was asked for a job. Result is "job", "none",

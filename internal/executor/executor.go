@@ -24,13 +24,24 @@ type Driver interface {
 	// r.Log. An *Error tells that trying again is of no use, and why. After
 	// an error nothing of the place is left.
 	Open(ctx context.Context, r Request) (Env, error)
+	// Disks returns the directories of this machine on which what jobs make
+	// grows. It may have to ask an engine; where that cannot be asked or is on
+	// another machine, there are fewer.
+	Disks(ctx context.Context) ([]Disk, error)
+	// Leftovers returns all that the driver finds on its machine, or its engine,
+	// that carries the mark of this runner's state directory, whatever job it is
+	// of, those that run included. Of the jobs that dead are claims of, it also
+	// returns what only a claim can name. What runners with another state
+	// directory made is not ours to see.
+	Leftovers(ctx context.Context, dead []Claim) ([]Leftover, error)
 	// Reap ends what a claim of an earlier process names and returns how
 	// many processes (or containers, pods …) it ended. Nothing to end is
 	// no error. A job's claims are reaped the newest first.
 	Reap(ctx context.Context, c Claim) (ended int, err error)
 }
 
-// An Env is one job's place. Its methods are called one at a time.
+// An Env is one job's place. Its methods are called one at a time, but for
+// Usage, which may be called beside Run.
 type Env interface {
 	Place() Place
 	// Run runs c to its end. It returns nil, an *ExitError when the script
@@ -39,6 +50,11 @@ type Env interface {
 	// stops everything that c started, waits for that, and returns an error
 	// that wraps context.Cause(ctx).
 	Run(ctx context.Context, c Command) error
+	// Usage returns what the job has used up to now, services included. It is
+	// cheap enough to be called every few seconds. Figures only grow, but for
+	// Memory. What is not known is left out; an error says that nothing could
+	// be found out, which harms nobody. It is not called once Close was.
+	Usage(ctx context.Context) (job.Usage, error)
 	// Close ends all that the job left, daemons included, and gives the
 	// place back. ctx is live and bounded, whatever happened to the job.
 	Close(ctx context.Context) error
@@ -59,6 +75,8 @@ type Traits struct {
 	// for bash have to do with any POSIX shell.
 	AnyShell      bool
 	HelperCommand string // how a script calls the helper binary, "" when there is none
+	// Claims is the kind of the driver's claims, "" when it makes none.
+	Claims string
 	// LocalFiles: the driver carries out Command.Files itself, without a
 	// process. Otherwise they are rendered into the script.
 	LocalFiles bool
@@ -121,12 +139,34 @@ type Claim struct {
 	Data map[string]string `json:"data,omitempty"`
 }
 
+// Mark is what all claims of one job have in common, and no others.
+func (c Claim) Mark() string {
+	if m := c.Data["mark"]; m != "" {
+		return m
+	}
+	return c.ID
+}
+
+// Leftover is something of a job that exists on a machine.
+type Leftover struct {
+	Kind  string    // one of event.OrphanKinds
+	ID    string    // unique among those of its kind
+	Since time.Time // when it was made; zero: not known
+	Claim Claim     // what Reap ends it by; its Mark tells the job
+}
+
 // Dirs are a job's directories, as the job sees them.
 type Dirs struct {
 	Builds  string // root
 	Project string // CI_PROJECT_DIR
 	Temp    string // RUNNER_TEMP_PROJECT_DIR, Project + ".tmp"
 	Cache   string // of local cache archives
+}
+
+// Disk is a directory of this machine that jobs fill.
+type Disk struct {
+	Root string // what is kept there: "builds", "cache" or "engine"
+	Path string // absolute; it need not exist yet
 }
 
 // Place is what a job's log says of where it runs.

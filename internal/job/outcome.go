@@ -97,6 +97,7 @@ const (
 	UploadArtifacts    Phase = "upload_artifacts_on_success"
 	UploadArtifactsF   Phase = "upload_artifacts_on_failure"
 	Cleanup            Phase = "cleanup_file_variables"
+	CleanupExecutor    Phase = "cleanup_executor"
 )
 
 // Directive is what a coordinator wants of a running job.

@@ -35,6 +35,9 @@ const (
 	fileMode   = 0o600
 )
 
+// openTries is how often a process tries to get a directory of its own.
+const openTries = 5
+
 // Record is what a later process needs to know of a job.
 type Record struct {
 	Job            job.ID      `json:"job"`
@@ -65,8 +68,10 @@ type Journal struct {
 	dir   string // this process's
 	lock  *os.File
 
-	mu   sync.Mutex
-	next int
+	mu       sync.Mutex
+	next     int
+	entries  map[*Entry]struct{} // of jobs that this process has taken and not forgotten
+	settling map[string][]*Entry // of other processes, by directory, which this one has locked
 }
 
 // Open makes the journal of this process below the state directory.
@@ -74,15 +79,20 @@ func Open(state string) (*Journal, error) {
 	if err := os.MkdirAll(state, dirMode); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	dir, err := os.MkdirTemp(state, fmt.Sprintf("process-%d-", os.Getpid()))
-	if err != nil {
-		return nil, fmt.Errorf("state directory: %w", err)
+	var dir string
+	var lock *os.File
+	for try := 1; lock == nil; try++ {
+		var err error
+		if dir, err = os.MkdirTemp(state, fmt.Sprintf("process-%d-", os.Getpid())); err != nil {
+			return nil, fmt.Errorf("state directory: %w", err)
+		}
+		lock, err = lockDir(dir)
+		// Another process may have taken it for one that was left behind.
+		if err != nil && (try == openTries || !errors.Is(err, errHeld) && !errors.Is(err, fs.ErrNotExist)) {
+			return nil, errors.Join(fmt.Errorf("state directory: %w", err), os.RemoveAll(dir))
+		}
 	}
-	lock, err := lockDir(dir)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("state directory: %w", err), os.RemoveAll(dir))
-	}
-	return &Journal{state: state, dir: dir, lock: lock}, nil
+	return &Journal{state: state, dir: dir, lock: lock, entries: map[*Entry]struct{}{}, settling: map[string][]*Entry{}}, nil
 }
 
 // Close gives the directory up. Jobs that are still in it are settled by the
@@ -104,7 +114,10 @@ func (j *Journal) Begin(r Record) (*Entry, error) {
 	if err := os.Mkdir(dir, dirMode); err != nil {
 		return nil, err
 	}
-	e := &Entry{Record: r, dir: dir}
+	e := &Entry{Record: r, dir: dir, journal: j}
+	j.mu.Lock()
+	j.entries[e] = struct{}{}
+	j.mu.Unlock()
 	var err error
 	if e.file, err = os.OpenFile(filepath.Join(dir, recordFile), os.O_CREATE|os.O_EXCL|os.O_APPEND|os.O_WRONLY, fileMode); err == nil {
 		err = e.add(line{Record: &r})
@@ -119,12 +132,14 @@ func (j *Journal) Begin(r Record) (*Entry, error) {
 // lines, one for each thing that became known of the job. A line is written
 // at once, so a crash leaves all of it or, at the end, a part that is no line.
 type Entry struct {
-	Record Record
-	dir    string
+	Record  Record
+	dir     string
+	journal *Journal // nil: another process's job
 
 	mu     sync.Mutex
 	file   *os.File // nil: nothing more is to be stored
 	claims []executor.Claim
+	done   bool
 }
 
 // line is one line of an entry's file: one of its fields.
@@ -162,7 +177,11 @@ func (e *Entry) LogPath() string { return filepath.Join(e.dir, logFile) }
 func (e *Entry) Claim(c executor.Claim) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.add(line{Claim: &c})
+	if err := e.add(line{Claim: &c}); err != nil {
+		return err
+	}
+	e.claims = append(e.claims, c)
+	return nil
 }
 
 // Ended stores how the job ended, so that a later process can tell it if this
@@ -181,6 +200,8 @@ func (e *Entry) Claims() []executor.Claim { return e.claims }
 func (e *Entry) Done() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.done = true
+	e.journal.forget(e)
 	err := e.close()
 	// What is there is known: to look for it costs more than to remove it.
 	_ = os.Remove(e.LogPath())
@@ -203,6 +224,9 @@ func (j *Journal) Orphans() (orphans []*Entry, release func(), err error) {
 				_ = os.RemoveAll(dirs[i]) // an empty directory left behind is settled next time
 			}
 			_ = l.Close()
+			j.mu.Lock()
+			delete(j.settling, dirs[i])
+			j.mu.Unlock()
 		}
 	}
 	all, err := filepath.Glob(filepath.Join(j.state, "process-*"))
@@ -224,6 +248,9 @@ func (j *Journal) Orphans() (orphans []*Entry, release func(), err error) {
 		}
 		locks, dirs = append(locks, lock), append(dirs, dir)
 		found, rerr := readProcess(dir)
+		j.mu.Lock()
+		j.settling[dir] = found
+		j.mu.Unlock()
 		orphans = append(orphans, found...)
 		errs = append(errs, rerr)
 	}
@@ -257,15 +284,31 @@ func readEntry(dir string) (*Entry, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	e := &Entry{dir: dir}
-	first, rest, whole := bytes.Cut(text, []byte{'\n'})
-	if !whole {
+	e, err := parseEntry(text)
+	if errors.Is(err, errPartial) {
 		// The process died before it had told anybody that it took the job.
 		return nil, errors.Join(fmt.Errorf("%s: a job that was never stored", dir), os.RemoveAll(dir))
 	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	e.dir = dir
+	return e, nil
+}
+
+// errPartial says that not even the first line of an entry was written.
+var errPartial = errors.New("the entry has no line")
+
+// parseEntry reads the lines of an entry.
+func parseEntry(text []byte) (*Entry, error) {
+	e := &Entry{}
+	first, rest, whole := bytes.Cut(text, []byte{'\n'})
+	if !whole {
+		return nil, errPartial
+	}
 	l := line{Record: &e.Record}
 	if err := json.Unmarshal(first, &l); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, err
 	}
 	for text := range bytes.Lines(rest) {
 		var l line

@@ -52,9 +52,34 @@
 // polling. Requests that were held before room became scarce keep their place
 // until they are answered.
 //
+// # Why a runner takes no job
+//
+// At every moment one event.Block holds for a runner, and each change is told
+// (BlockChanged), so that the time spent in all of them adds up to the time
+// that passed. Where several apply the first of this order is told:
+//
+//	shutdown             draining; or a reload took the runner away
+//	unhealthy            no token, or refused too often (until the forced check)
+//	disk, paused         held, see Scheduler.Hold
+//	                     -- a request in flight: no_jobs, or coordinator if
+//	                        the request before it failed or this one is not
+//	                        answered for two minutes
+//	concurrent           jobs and requests take all places
+//	limit                those of its token take all that its limit allows
+//	request_concurrency  requests of its token in another entry
+//	executor_capacity    the executor had no place when it was asked last
+//	coordinator          the last request failed
+//	no_jobs              it waits for its turn
+//
+// So a runner that runs jobs and may take more is in no_jobs: there is nothing
+// for it. Being refused a turn is not a block, waiting for an answer is none.
+// Entries with the same labels are one runner, which is as little blocked as
+// the least blocked of them.
+//
 // # Ownership
 //
 // One goroutine, Run's, owns all state; everything else posts messages to it.
 // Each request and the job that it brings live in one more goroutine, which
-// Run waits for. Between messages there is one timer.
+// Run waits for. Between messages there is one timer, which also makes the loop
+// report to the pulse monitor.
 package scheduler

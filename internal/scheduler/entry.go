@@ -3,6 +3,8 @@ package scheduler
 import (
 	"math"
 	"time"
+
+	"github.com/glassrunner/glassrunner/internal/event"
 )
 
 // identity is what the entries with one key share. It outlives reloads as
@@ -11,6 +13,7 @@ type identity struct {
 	requests, jobs int
 	adaptive       float64 // 0 before the first give-back
 	used           int     // the limit when a slot was wanted last
+	held           holds   // by which it is kept from asking
 
 	failures int       // refusals in a row
 	healthy  time.Time // last good answer, forced check, or reload
@@ -30,6 +33,9 @@ type entry struct {
 	refused int       // refused jobs in a row
 	broken  int       // jobs in a row that failed by the runner's fault
 	full    bool      // the last answer was NoCapacity
+	failing bool      // the last answer was RequestFailed or ClientError
+
+	block event.Block // as tellBlocked found it last
 
 	requests, jobs int // of this entry
 }

@@ -249,7 +249,7 @@ func TestReloadOfEntries(t *testing.T) {
 		if n := len(a.requests()); n != before {
 			t.Errorf("an entry at its limit was asked %d times", n-before)
 		}
-		if r := w.Status().Entries[0].Reason; r != scheduler.Limit {
+		if r := w.Status().Entries[0].Blocked; r != event.BlockLimit {
 			t.Errorf("reason %q, want limit", r)
 		}
 		after(40 * time.Second)
@@ -397,7 +397,7 @@ func TestScopes(t *testing.T) {
 		w.finish(t)
 		for _, e := range w.tape.events {
 			switch e.Fact.(type) {
-			case event.SlotsChanged, event.Draining:
+			case event.SlotsChanged, event.PlacesChanged, event.Draining:
 				if e.Runner != (job.Runner{}) {
 					t.Errorf("%T of %v, want no runner", e.Fact, e.Runner)
 				}

@@ -24,9 +24,12 @@ type loop struct {
 	generation int
 	entries    []*entry
 	ids        map[string]*identity
-	slots      int // what SlotsChanged told last
+	held       map[string]holds // by key, whether or not an entry has it
+	slots      int              // what SlotsChanged told last
+	told       told             // what tellBlocked told last
 
-	requests int // in flight
+	requests int                // in flight
+	asking   map[*turn]struct{} // what requests counts
 	running  map[*turn]struct{}
 	order    uint64    // counts requests
 	turnAt   time.Time // no turn is given before
@@ -36,7 +39,7 @@ type loop struct {
 }
 
 func newLoop(log *slog.Logger, now time.Time) *loop {
-	return &loop{log: log, now: now, ids: map[string]*identity{}, running: map[*turn]struct{}{}}
+	return &loop{log: log, now: now, ids: map[string]*identity{}, held: map[string]holds{}, asking: map[*turn]struct{}{}, running: map[*turn]struct{}{}}
 }
 
 func (l *loop) used() int  { return l.requests + len(l.running) }
@@ -80,8 +83,8 @@ func (l *loop) apply(c Config) {
 		}
 	}
 	l.ids = ids
-	for _, id := range ids {
-		id.failures, id.healthy = 0, l.now
+	for key, id := range ids {
+		id.failures, id.healthy, id.held = 0, l.now, l.held[key]
 	}
 	if next := l.now.Add(l.gap); l.turnAt.After(next) {
 		l.turnAt = next
@@ -89,6 +92,7 @@ func (l *loop) apply(c Config) {
 	if next := l.now.Add(l.gap); l.askAt.After(next) {
 		l.askAt = next
 	}
+	l.told.stale = true
 	l.tellSlots()
 }
 
@@ -110,6 +114,7 @@ func (l *loop) tellSlots() {
 // step gives turns and starts requests. It returns when the passing of time
 // alone can change something, zero when it cannot.
 func (l *loop) step() time.Time {
+	defer l.tellBlocked()
 	if l.draining {
 		return time.Time{}
 	}
@@ -128,7 +133,7 @@ func (l *loop) step() time.Time {
 // one. A turn that only waits for a place, or for its distance, stays the
 // same (and is counted once), unless the entry lost the right to use it.
 func (l *loop) canTurn(e *entry) bool {
-	return !e.waiting || !e.Valid || e.disabled() || l.free() > 0 && (e.limited() || e.saturated())
+	return !e.waiting || !e.Valid || e.disabled() || e.id.held != 0 || l.free() > 0 && (e.limited() || e.saturated())
 }
 
 // giveTurn gives at most one entry its turn, the one that is due longest.
@@ -154,6 +159,9 @@ func (l *loop) giveTurn() {
 	case e.disabled() && l.now.Before(e.disabledUntil()):
 		l.emit(e.Runner, event.FeedSkipped{Why: "unhealthy"})
 		return
+	case e.id.held != 0:
+		l.emit(e.Runner, event.FeedSkipped{Why: string(e.id.held.first())})
+		return
 	case e.disabled():
 		l.log.Debug("Runner is not healthy, but check for a new job will be forced!", slog.String("runner", e.Runner.Short))
 		e.id.failures, e.id.healthy = 0, l.now
@@ -168,7 +176,7 @@ func (l *loop) giveTurn() {
 
 // mayAsk: nothing but time and the places of all stands between e and a request.
 func (l *loop) mayAsk(e *entry) bool {
-	return e.Valid && !e.disabled() && (e.waiting || e.credits > 0) && !e.limited() && !e.saturated()
+	return e.Valid && !e.disabled() && e.id.held == 0 && (e.waiting || e.credits > 0) && !e.limited() && !e.saturated()
 }
 
 // opens is when e may ask. A turn keeps the distance to other entries and to
@@ -206,6 +214,9 @@ func (l *loop) next() time.Time {
 		}
 	}
 	for _, e := range l.entries {
+		if slow := e.started.Add(slowAnswer); e.requests > 0 && slow.After(l.now) {
+			sooner(slow)
+		}
 		if l.canTurn(e) {
 			turn := e.due
 			if turn.Before(l.turnAt) {
@@ -236,7 +247,9 @@ func (l *loop) start(e *entry) {
 	e.id.requests++
 	l.requests++
 	l.tellRequests(e, false)
-	l.spawn(&turn{entry: e, conf: e.Entry, id: e.id, ask: Ask{Brief: l.scarce(e)}, generation: l.generation})
+	t := &turn{entry: e, conf: e.Entry, id: e.id, ask: Ask{Brief: l.scarce(e)}, generation: l.generation}
+	l.asking[t] = struct{}{}
+	l.spawn(t)
 }
 
 // scarce: if e's request, which is counted already, were held, others would
@@ -244,7 +257,7 @@ func (l *loop) start(e *entry) {
 func (l *loop) scarce(e *entry) bool {
 	others := 0
 	for _, o := range l.entries {
-		if o == e || !o.Valid || o.disabled() || o.requests > 0 {
+		if o == e || !o.Valid || o.disabled() || o.id.held != 0 || o.requests > 0 {
 			continue
 		}
 		if o.id == e.id && (o.limited() || o.saturated()) {
@@ -267,6 +280,7 @@ func (l *loop) tellRequests(e *entry, exceeded bool) {
 // answered takes back a request slot; with got, a job runs in its place.
 func (l *loop) answered(t *turn, r Result, got bool, since time.Time, c *crash) {
 	e := t.entry
+	delete(l.asking, t)
 	if got {
 		r.Kind, r.Refused = Job, false
 	} else if r.Kind == Job {
@@ -293,7 +307,7 @@ func (l *loop) answered(t *turn, r Result, got bool, since time.Time, c *crash) 
 	switch r.Kind {
 	case Job:
 		l.healthy(t, "job")
-		e.full = false
+		e.full, e.failing = false, false
 		e.earn(r.Refused)
 	case NoJob:
 		l.healthy(t, "none")
@@ -308,12 +322,17 @@ func (l *loop) answered(t *turn, r Result, got bool, since time.Time, c *crash) 
 	case ClientError:
 		l.unhealthy(t, "failed")
 		l.cold(e, l.now)
+		e.failing = true
 	default:
-		// A request that draining cut says nothing about the coordinator.
-		if !l.draining {
-			l.healthy(t, "failed")
-		}
+		was := e.failing
 		l.cold(e, l.now)
+		// A request that was cut says nothing about the coordinator.
+		if l.draining || t.cut {
+			e.failing = was
+		} else {
+			l.healthy(t, "failed")
+			e.failing = true
+		}
 	}
 	l.tellSlots()
 }
@@ -322,7 +341,7 @@ func (l *loop) answered(t *turn, r Result, got bool, since time.Time, c *crash) 
 // since, which is the answer when something was wrong, else the request.
 func (l *loop) cold(e *entry, since time.Time) {
 	e.cool()
-	e.refused, e.full = 0, false
+	e.refused, e.full, e.failing = 0, false, false
 	if next := since.Add(l.interval); next.After(e.due) {
 		e.due = next
 	}

@@ -232,7 +232,7 @@ func TestHealthFacts(t *testing.T) {
 		if d := cmp.Diff([]event.Polled{{Result: "none"}, {Result: "forbidden"}, {Result: "forbidden"}}, facts[event.Polled](w.tape, "a")); d != "" {
 			t.Errorf("Polled (-want +got):\n%s", d)
 		}
-		if st := w.Status().Entries[0]; st.Reason != scheduler.Unhealthy || !st.DisabledUntil.Equal(until) {
+		if st := w.Status().Entries[0]; st.Blocked != event.BlockUnhealthy || !st.DisabledUntil.Equal(until) {
 			t.Errorf("status %+v, want unhealthy until %v", st, until)
 		}
 		// A reload forgets it.
@@ -367,17 +367,17 @@ func TestLimits(t *testing.T) {
 	})
 }
 
-func TestReasons(t *testing.T) {
+func TestBlocked(t *testing.T) {
 	held := func(q *queue) *queue { q.hold = time.Hour; return q }
 	noRoom := newQueueFunc(func(q *queue) { q.answer = script(scheduler.Result{Kind: scheduler.NoCapacity}) })
 	for _, c := range []struct {
 		name       string
 		concurrent int
 		make       func() []scheduler.Entry
-		want       []scheduler.Reason
+		want       []event.Block
 	}{
 		{
-			name: "asking, interval, no token", concurrent: 3, want: []scheduler.Reason{scheduler.Asking, scheduler.Interval, scheduler.NoToken},
+			name: "asks, waits for its turn, no token", concurrent: 3, want: []event.Block{event.BlockNoJobs, event.BlockNoJobs, event.BlockUnhealthy},
 			make: func() []scheduler.Entry {
 				es := []scheduler.Entry{entry("a", held(newQueue(0, 0))), entry("b", newQueue(0, 0)), entry("c", newQueue(0, 0))}
 				es[2].Valid = false
@@ -385,13 +385,13 @@ func TestReasons(t *testing.T) {
 			},
 		},
 		{
-			name: "concurrent", concurrent: 1, want: []scheduler.Reason{scheduler.Concurrent, scheduler.Concurrent},
+			name: "concurrent", concurrent: 1, want: []event.Block{event.BlockConcurrent, event.BlockConcurrent},
 			make: func() []scheduler.Entry {
 				return []scheduler.Entry{entry("a", newQueue(1, time.Hour)), entry("b", newQueue(0, 0))}
 			},
 		},
 		{
-			name: "limit", concurrent: 4, want: []scheduler.Reason{scheduler.Limit, scheduler.Interval},
+			name: "limit", concurrent: 4, want: []event.Block{event.BlockLimit, event.BlockNoJobs},
 			make: func() []scheduler.Entry {
 				es := []scheduler.Entry{entry("a", newQueue(1, time.Hour)), entry("b", newQueue(0, 0))}
 				es[0].Limit = 1
@@ -399,7 +399,7 @@ func TestReasons(t *testing.T) {
 			},
 		},
 		{
-			name: "request concurrency", concurrent: 4, want: []scheduler.Reason{scheduler.Asking, scheduler.RequestConcurrency},
+			name: "request concurrency", concurrent: 4, want: []event.Block{event.BlockNoJobs, event.BlockRequests},
 			make: func() []scheduler.Entry {
 				slow := newQueue(0, 0)
 				slow.latency = time.Hour
@@ -409,7 +409,7 @@ func TestReasons(t *testing.T) {
 			},
 		},
 		{
-			name: "capacity", concurrent: 4, want: []scheduler.Reason{scheduler.Capacity},
+			name: "capacity", concurrent: 4, want: []event.Block{event.BlockExecutor},
 			make: func() []scheduler.Entry { return []scheduler.Entry{entry("a", noRoom())} },
 		},
 	} {
@@ -417,20 +417,20 @@ func TestReasons(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				w := start(t, config(c.concurrent, c.make()...))
 				after(2 * time.Second)
-				check := func(want []scheduler.Reason) {
+				check := func(want []event.Block) {
 					t.Helper()
-					var got []scheduler.Reason
+					var got []event.Block
 					for _, e := range w.Status().Entries {
-						got = append(got, e.Reason)
+						got = append(got, e.Blocked)
 					}
 					if d := cmp.Diff(want, got); d != "" {
-						t.Errorf("reasons (-want +got):\n%s", d)
+						t.Errorf("blocks (-want +got):\n%s", d)
 					}
 				}
 				check(c.want)
 				w.Drain("test")
 				for i := range c.want {
-					c.want[i] = scheduler.Shutdown
+					c.want[i] = event.BlockShutdown
 				}
 				check(c.want)
 				w.wait(t)

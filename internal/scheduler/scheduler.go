@@ -10,6 +10,7 @@ import (
 
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/job"
+	"github.com/glassrunner/glassrunner/internal/pulse"
 )
 
 // What a configuration gets that leaves these values out.
@@ -19,6 +20,18 @@ const (
 	DefaultUnhealthyInterval = time.Hour
 )
 
+// The loop reports at least every beat, and then within grace; so whoever
+// watches knows within half a minute that it hangs.
+const (
+	beat  = 10 * time.Second
+	grace = 15 * time.Second
+)
+
+// slowAnswer is how long a request for a job may take before its runner counts
+// as blocked by the coordinator. GitLab holds one for 50 s, proxies rarely more
+// than a minute.
+const slowAnswer = 2 * time.Minute
+
 // badInRow is how many refused jobs in a row still earn a credit: enough to
 // get past a few that this runner cannot run. As many jobs in a row that
 // failed by the runner's own fault end the credits.
@@ -27,6 +40,9 @@ const badInRow = 3
 // ErrDraining is the cancel cause of requests that are in flight when
 // draining begins.
 var ErrDraining = errors.New("scheduler: no more jobs are taken")
+
+// ErrHeld is the cancel cause of requests that are in flight when a hold begins.
+var ErrHeld = errors.New("scheduler: the runner is kept from taking jobs")
 
 // ErrStarted is returned by a second Run.
 var ErrStarted = errors.New("scheduler: already started")
@@ -48,7 +64,7 @@ type Entry struct {
 	UnhealthyInterval time.Duration // <= 0: DefaultUnhealthyInterval
 
 	// Request asks for one job and acknowledges it. ctx is canceled when
-	// draining begins; a job that came nevertheless is acknowledged or
+	// draining or a hold begins; a job that came nevertheless is acknowledged or
 	// refused to the end, under context.WithoutCancel, and its Task returned.
 	Request func(ctx context.Context, ask Ask) (Task, Result)
 }
@@ -106,16 +122,18 @@ type Config struct {
 
 // Options are what a Scheduler is made of. A nil Log discards.
 type Options struct {
-	Bus *event.Bus
-	Log *slog.Logger // debug records only
+	Bus   *event.Bus
+	Log   *slog.Logger   // debug records only
+	Pulse *pulse.Monitor // is promised that the loop comes round; may be nil
 }
 
 // Scheduler asks for jobs and runs them. All methods are safe for concurrent
-// use, but none may be called from an observer of its Bus. Apply, Drain and
-// Abort never block and may be called before Run.
+// use, but none may be called from an observer of its Bus. Apply, Drain,
+// Abort and Hold never block and may be called before Run.
 type Scheduler struct {
-	bus *event.Bus
-	log *slog.Logger
+	bus   *event.Bus
+	log   *slog.Logger
+	pulse *pulse.Monitor
 
 	wake chan struct{} // holds one: there is something in posted
 
@@ -139,7 +157,7 @@ func New(o Options) *Scheduler {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Scheduler{bus: o.Bus, log: log, wake: make(chan struct{}, 1)}
+	return &Scheduler{bus: o.Bus, log: log, pulse: o.Pulse, wake: make(chan struct{}, 1)}
 }
 
 // Run asks for jobs and runs them until a drain is over: it returns when the
@@ -164,27 +182,38 @@ func (s *Scheduler) Run(ctx context.Context, c Config) error {
 	l.stopAsking = func() { stopAsking(ErrDraining) }
 	l.abortJobs = abort
 	l.spawn = func(t *turn) {
-		turns.Go(func() { t.live(event.WithRunner(asking, t.conf.Runner), jobs, s.post) })
+		request, cancel := context.WithCancelCause(event.WithRunner(asking, t.conf.Runner))
+		t.cancel = cancel
+		turns.Go(func() {
+			defer cancel(nil)
+			t.live(request, jobs, s.post)
+		})
 	}
 	l.apply(c)
 
+	heart := s.pulse.Part(pulse.Scheduler, "loop")
+	defer heart.End()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	stop := ctx.Done()
 	for {
+		heart.Within(grace)
 		for _, do := range s.take() {
 			l.now = time.Now()
 			do(l)
 		}
 		if l.idle() {
+			l.tellBlocked()
 			break
 		}
 		l.now = time.Now()
-		if next := l.step(); next.IsZero() {
-			timer.Stop()
-		} else {
-			timer.Reset(time.Until(next))
+		next := l.step()
+		sleep := beat
+		if !next.IsZero() {
+			sleep = min(beat, time.Until(next))
 		}
+		timer.Reset(sleep)
+		heart.Within(beat + grace)
 		select {
 		case <-s.wake:
 		case <-timer.C:
@@ -194,6 +223,7 @@ func (s *Scheduler) Run(ctx context.Context, c Config) error {
 			l.drain("context")
 		}
 	}
+	heart.Rest()
 	turns.Wait()
 	s.end(l)
 	return nil
@@ -217,6 +247,16 @@ func (s *Scheduler) Drain(by string) {
 // later is started with its context canceled, so that it can be reported.
 func (s *Scheduler) Abort(by string, cause error) {
 	s.post(func(l *loop) { l.abort(by, cause) })
+}
+
+// Hold keeps the entries of one key from asking for jobs, with on, until the
+// same reason is taken back. Requests in flight are canceled; jobs go on, and
+// so does one that such a request brings. Reason is one of event.Blocks, any
+// other counts as event.BlockPaused; several may hold a key at once. A hold
+// outlives reloads, also those that take the key away for a time. It never
+// blocks and may be called before Run.
+func (s *Scheduler) Hold(key, reason string, on bool) {
+	s.post(func(l *loop) { l.hold(key, holdOf(reason), on) })
 }
 
 // post hands do to the goroutine of Run. It is false after the end of Run.

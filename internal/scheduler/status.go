@@ -5,24 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/job"
-)
-
-// Reason says why an entry is not asking for a job. Exactly one holds at
-// every moment.
-type Reason string
-
-// The reasons, the first that holds wins.
-const (
-	Shutdown           Reason = "shutdown"
-	NoToken            Reason = "no_token"
-	Unhealthy          Reason = "unhealthy"
-	Asking             Reason = ""           // a request is in flight
-	Concurrent         Reason = "concurrent" // no place among all jobs and requests
-	Limit              Reason = "limit"      // no place below the entry's own limit
-	RequestConcurrency Reason = "request_concurrency"
-	Capacity           Reason = "capacity" // the executor had no place, waits for its turn
-	Interval           Reason = "interval" // had nothing to do, waits for its turn
 )
 
 // RunningJob is a job that runs now.
@@ -47,13 +31,13 @@ type Status struct {
 // EntryStatus is the state of one entry.
 type EntryStatus struct {
 	Runner        job.Runner
-	Reason        Reason
-	Running       int       // jobs that this entry brought
-	Requests      int       // in flight, of this entry
-	Hot           bool      // the last answer brought a job
-	NextTurn      time.Time // may be past while it waits
-	Failures      int       // refusals in a row
-	DisabledUntil time.Time // zero while it is in use
+	Blocked       event.Block // why it takes no job now
+	Running       int         // jobs that this entry brought
+	Requests      int         // in flight, of this entry
+	Hot           bool        // the last answer brought a job
+	NextTurn      time.Time   // may be past while it waits
+	Failures      int         // refusals in a row
+	DisabledUntil time.Time   // zero while it is in use
 	Limit         int
 	HardLimit     int // requests at once
 	UsedLimit     int // the same, as adapted
@@ -106,34 +90,10 @@ func (l *loop) status() Status {
 	}
 	for i, e := range l.entries {
 		st.Entries[i] = EntryStatus{
-			Runner: e.Runner, Reason: l.reason(e), Running: e.jobs, Requests: e.requests, Hot: e.hot, NextTurn: e.due,
+			Runner: e.Runner, Blocked: l.blocked(e), Running: e.jobs, Requests: e.requests, Hot: e.hot, NextTurn: e.due,
 			Failures: e.id.failures, DisabledUntil: e.disabledUntil(), Limit: e.Limit,
 			HardLimit: e.RequestConcurrency, UsedLimit: e.usedLimit(),
 		}
 	}
 	return st
-}
-
-// reason is why e is not asking. It changes only with the loop's state, so
-// whoever keeps account of time calls it whenever that changed.
-func (l *loop) reason(e *entry) Reason {
-	switch {
-	case l.draining:
-		return Shutdown
-	case !e.Valid:
-		return NoToken
-	case e.disabled():
-		return Unhealthy
-	case e.requests > 0:
-		return Asking
-	case l.free() <= 0:
-		return Concurrent
-	case e.limited():
-		return Limit
-	case e.saturated():
-		return RequestConcurrency
-	case e.full:
-		return Capacity
-	}
-	return Interval
 }

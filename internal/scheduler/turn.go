@@ -18,7 +18,10 @@ type turn struct {
 	ask        Ask
 	generation int
 
-	job RunningJob // set when one came; the loop's
+	// The loop's:
+	cancel context.CancelCauseFunc // of the request
+	cut    bool                    // the request was canceled by a hold
+	job    RunningJob              // set when one came
 }
 
 // crash is a panic, or a runtime.Goexit, inside Request or a Task.

@@ -130,7 +130,7 @@ func (j *Job) stage(p job.Phase) (Script, error) {
 		return j.afterScript(), nil
 	case job.Cleanup:
 		return j.cleanup(), nil
-	case job.ResolveSecrets, job.PrepareExecutor:
+	case job.ResolveSecrets, job.PrepareExecutor, job.CleanupExecutor:
 		return Script{}, errors.New("the phase has no script")
 	}
 	for _, st := range j.Spec.Steps {

@@ -89,6 +89,14 @@ func TestClientCertificate(t *testing.T) {
 	s := w.run(fakegitlab.Job{Project: "acme/app", Script: []string{"cat a.txt", `grep -c BEGIN "$CI_SERVER_TLS_CERT_FILE"`}})
 	want(t, s, "success")
 	has(t, text(s.Trace), "shown a certificate\n", "\n1\n")
+	const expiry = "glassrunner_certificate_expiry_timestamp_seconds"
+	m := p.scrape()
+	if at := m.sum(expiry, "certificate", "coordinator_client"); at < float64(time.Now().Unix()) || at > float64(time.Now().Add(time.Hour).Unix()) {
+		t.Errorf("the client certificate ends at %v", at)
+	}
+	if at := m.sum(expiry, "certificate", "coordinator_ca"); at < float64(time.Now().Unix()) {
+		t.Errorf("the authority ends at %v", at)
+	}
 }
 
 // authority signs certificates of clients.

@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -35,8 +36,11 @@ func TestGracefulShutdown(t *testing.T) {
 	p.signal(syscall.SIGQUIT)
 	m := p.waitValue(1, "gitlab_runner_process_state_info", "state", "graceful-shutdown")
 	m.check(t, 1, "glassrunner_jobs_running")
-	if res, body := p.get("/health/ready"); res.StatusCode != 503 {
-		t.Errorf("/health/ready: %s %q while shutting down", res.Status, body)
+	if res, body := p.get("/-/ready"); res.StatusCode != 503 || !bytes.Contains(body, []byte(`"reason": "shutdown"`)) {
+		t.Errorf("/-/ready: %s %q while shutting down", res.Status, body)
+	}
+	if res, body := p.get("/-/healthy"); res.StatusCode != 200 {
+		t.Errorf("/-/healthy: %s %q while shutting down", res.Status, body)
 	}
 	p.signal(syscall.SIGQUIT) // a second one changes nothing
 	touch(t, hold)

@@ -107,6 +107,7 @@ func (d *Driver) Traits() executor.Traits {
 		SharedEnv:     true,
 		Shell:         d.o.Shell,
 		HelperCommand: d.o.Helper,
+		Claims:        placeClaim,
 		Arranges:      true,
 		Features:      []string{"variables", "shared", "service_variables"},
 	}

@@ -264,6 +264,7 @@ func (b *build) begin(ctx context.Context) (*session, error) {
 		s.close()
 		return nil, b.failed(ctx, "starting", badRequest(err))
 	}
+	b.p.meter.began(ctx, b.id, "build container", false) // before it has a script
 	return s, nil
 }
 
@@ -285,6 +286,7 @@ func (b *build) attached(ctx context.Context, c executor.Command, script []byte)
 		if e.err != nil {
 			return b.failed(ctx, "waiting for", e.err)
 		}
+		p.meter.over(ctx, b.id)
 		if err := x.settled(ctx); err != nil {
 			return b.failed(ctx, "reading the output of", err)
 		}

@@ -46,6 +46,9 @@ type Options struct {
 	Helper string
 	// Home holds .docker/config.json; "": the home directory of the process.
 	Home string
+	// Owner is on every object of a job: it tells those of this runner's state
+	// directory from those of others; "": there are no others.
+	Owner string
 	// Bus hears how long images and services took; nil: nobody does.
 	Bus *event.Bus
 	// Log hears what only a developer needs; nil: nobody.
@@ -61,6 +64,7 @@ type Driver struct {
 
 	mu   sync.Mutex
 	left []string // runs whose removal failed because the engine was away
+	root string   // of the engine's data on this machine, see Disks
 }
 
 // New returns a driver. It does not talk to the engine. An error says what in
@@ -108,6 +112,7 @@ func (d *Driver) Traits() executor.Traits {
 		Shell:         d.o.Shell,
 		AnyShell:      true,
 		HelperCommand: helperCommand,
+		Claims:        claimKind,
 		Features: []string{
 			"variables", "image", "services", "image_executor_opts", "service_executor_opts",
 			"service_variables", "service_multiple_aliases",

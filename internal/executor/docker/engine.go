@@ -111,7 +111,10 @@ func connect(ctx context.Context, n connection) (*engine, error) {
 }
 
 func (n connection) options() ([]client.Opt, error) {
-	transport, scheme := &http.Transport{}, "http"
+	// Without HTTP/2, which no engine speaks: a transport that may use it gets a
+	// TLS configuration with its first request, from which the client concludes
+	// that it has to attach to containers by TLS.
+	transport, scheme := &http.Transport{TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}}, "http"
 	if n.certPath != "" || n.verify {
 		c, err := n.tls()
 		if err != nil {

@@ -196,12 +196,16 @@ func TestConformance(t *testing.T) {
 	engine(t)
 	executortest.Run(t, func(t *testing.T) executortest.Harness {
 		o := options(t)
+		o.Owner = "0123456789ab"
+		other := o
+		other.Owner = "ba9876543210"
 		return executortest.Harness{
 			Driver:     newDriver(t, o),
 			Request:    func(t *testing.T) executor.Request { return request(t) },
 			Script:     wrap,
 			Alive:      alive,
 			Successor:  func(t *testing.T) executor.Driver { return newDriver(t, docker.Options{}) },
+			Stranger:   func(t *testing.T) executor.Driver { return newDriver(t, other) },
 			Containers: true,
 		}
 	})

@@ -116,6 +116,7 @@ func (h *helper) ensure(ctx context.Context) error {
 		h.disconnect()
 		return err
 	}
+	p.meter.began(ctx, h.id, "helper container", false)
 	select {
 	case <-ready:
 	case <-h.console.closed:

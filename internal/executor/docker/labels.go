@@ -12,6 +12,8 @@ const (
 	labelPrefix = "com.gitlab.gitlab-runner."
 	// runLabel names the run that something is removed with.
 	runLabel = "glassrunner.run"
+	// ownerLabel names the state directory of the runner that made something.
+	ownerLabel = "glassrunner.owner"
 )
 
 // labels are those of an object of a kind: "build", "service" … What lives
@@ -47,7 +49,7 @@ func (p *place) labels(kind string, lasting bool, more map[string]string) map[st
 		l[labelPrefix+k] = v
 	}
 	if !lasting {
-		maps.Copy(l, map[string]string{runLabel: p.run})
+		maps.Copy(l, map[string]string{runLabel: p.run, ownerLabel: p.d.o.Owner})
 	}
 	return l
 }

@@ -38,6 +38,7 @@ type place struct {
 	helper   helper
 	build    build
 	services []*service
+	meter    meter
 
 	logs sync.WaitGroup // of services whose output is shown
 }
@@ -50,7 +51,7 @@ func newPlace(d *Driver, r executor.Request) *place {
 	_, _ = rand.Read(random[:]) // it never fails
 	p.base = hostname(p.project[:min(len(p.project), 63-9)] + "-" + hex.EncodeToString(random[:]))
 	p.images.p, p.volumes.p, p.network.p = p, p, p
-	p.helper.p, p.build.p = p, p
+	p.helper.p, p.build.p, p.meter.p = p, p, p
 	return p
 }
 
@@ -234,6 +235,7 @@ func (p *place) Close(ctx context.Context) error {
 	p.helper.disconnect()
 	_, err := p.engine.removeRun(ctx, p.run, !p.c.VolumeKeep)
 	p.logs.Wait()
+	p.meter.close()
 	p.engine.close()
 	if err != nil {
 		p.d.keep(p.run)

@@ -215,6 +215,7 @@ func (p *place) startService(ctx context.Context, s *service) error {
 	if err := p.start(ctx, "service", id); err != nil {
 		return fmt.Errorf("service %s: %w", s.name, err)
 	}
+	p.meter.began(ctx, id, "service "+s.name, true)
 	info, err := p.engine.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
 	if err != nil {
 		return fmt.Errorf("service %s: %w", s.name, p.engine.gone(err))

@@ -35,6 +35,9 @@ type Harness struct {
 	// Successor returns a driver as a later process would have it, for Reap.
 	// nil: the driver makes no claims.
 	Successor func(t *testing.T) executor.Driver
+	// Stranger returns a driver on the same machine of a runner with another
+	// state directory. nil: the driver makes no claims.
+	Stranger func(t *testing.T) executor.Driver
 	// Containers: a command is all that keeps its container running, so that
 	// daemons end with the command that started them, and Reap counts
 	// containers.
@@ -67,8 +70,11 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"Files", fileOps},
 		{"FilesStayInside", inside},
 		{"TwoAtOnce", two},
+		{"Usage", usage},
+		{"UsageBesideRun", usageBeside},
 		{"Reap", reap},
 		{"ReapNothing", reapNothing},
+		{"Leftovers", leftovers},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -40,12 +40,21 @@ type Options struct {
 	// Grace is the time between the polite and the hard signal for commands
 	// that name none; 0: executor.DefaultGrace.
 	Grace time.Duration
+	// Owner is in the mark of every job's processes: it tells those of this
+	// runner's state directory from those of others; "": there are no others.
+	Owner string
+	// Places are the jobs' temporary directories in use, shared by all drivers
+	// of a process; nil: those of this driver alone.
+	Places *Places
 	// CgroupRoot is the cgroup v2 directory below which jobs get groups; "":
 	// the one the runner is in, when that is writable; NoCgroup: none.
 	CgroupRoot string
 	// Log hears what only a developer needs; nil: nobody.
 	Log *slog.Logger
 }
+
+// claimKind is that of the claims of this driver.
+const claimKind = "process"
 
 // NoCgroup as Options.CgroupRoot keeps jobs in the runner's control group.
 const NoCgroup = "none"
@@ -91,6 +100,9 @@ func New(o Options) (*Driver, error) {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Places == nil {
+		o.Places = new(Places)
 	}
 	d := &Driver{o: o}
 	d.buffers.New = func() any { b := make([]byte, 64<<10); return &b }
@@ -150,9 +162,15 @@ func (d *Driver) Traits() executor.Traits {
 		SharedEnv:     true,
 		Shell:         d.o.Shell,
 		HelperCommand: d.o.Helper,
+		Claims:        claimKind,
 		LocalFiles:    true,
 		Features:      []string{"variables", "shared"},
 	}
+}
+
+// Disks are the directories of working copies and of local caches.
+func (d *Driver) Disks(context.Context) ([]executor.Disk, error) {
+	return []executor.Disk{{Root: "builds", Path: d.o.BuildsDir}, {Root: "cache", Path: d.o.CacheDir}}, nil
 }
 
 // Open makes a place for a job. An *executor.Error says that the shell is not
@@ -176,14 +194,18 @@ func (d *Driver) Open(_ context.Context, r executor.Request) (executor.Env, erro
 	if err != nil {
 		return nil, err
 	}
-	tree, err := d.plant(rand.Text())
+	tree, err := d.plant(d.o.Owner + rand.Text())
 	if err != nil {
 		return nil, errors.Join(err, files.close())
 	}
-	e := &env{d: d, argv: argv, files: files, tree: tree, stage: r.Stage}
+	d.o.Places.enter(r.Dirs.Temp)
+	e := &env{d: d, argv: argv, files: files, tree: tree, stage: r.Stage, temp: r.Dirs.Temp}
 	if r.Claim != nil {
 		e.claim = r.Claim
-		if err := r.Claim(tree.claim()); err != nil {
+		c := tree.claim()
+		c.Data[claimBuilds], c.Data[claimTemp] = r.Dirs.Builds, r.Dirs.Temp
+		if err := r.Claim(c); err != nil {
+			d.o.Places.leave(r.Dirs.Temp)
 			return nil, errors.Join(fmt.Errorf("remembering the job's processes: %w", err), tree.uproot(), files.close())
 		}
 	}

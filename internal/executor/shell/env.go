@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/glassrunner/glassrunner/internal/executor"
+	"github.com/glassrunner/glassrunner/internal/job"
 )
 
 const (
@@ -28,6 +29,7 @@ type env struct {
 	tree  *tree
 	claim func(executor.Claim) error
 	stage func(string)
+	temp  string
 	loose []*output // of phases that ended while something held their output
 }
 
@@ -155,6 +157,9 @@ func (e *env) stop(p *process, exited <-chan struct{}, grace time.Duration) erro
 	}
 }
 
+// Usage returns what the job has used up to now.
+func (e *env) Usage(context.Context) (job.Usage, error) { return e.tree.usage(), nil }
+
 // Close ends all that the job left and removes its control group.
 func (e *env) Close(ctx context.Context) error {
 	if e.stage != nil {
@@ -168,20 +173,26 @@ func (e *env) Close(ctx context.Context) error {
 		o.close()
 	}
 	e.loose = nil
+	e.d.o.Places.leave(e.temp)
 	return errors.Join(err, e.files.close())
 }
 
 // Reap ends what a claim of an earlier process names.
 func (d *Driver) Reap(ctx context.Context, c executor.Claim) (int, error) {
 	t, err := d.replant(c)
-	if t == nil || err != nil {
+	if err != nil {
 		return 0, err
 	}
-	n, err := t.kill(ctx, nil)
-	if err != nil {
-		return n, err
+	n := 0
+	if t != nil {
+		if n, err = t.kill(ctx, nil); err != nil {
+			return n, err
+		}
+		if err := t.uproot(); err != nil {
+			return n, err
+		}
 	}
-	return n, t.uproot()
+	return n, d.o.Places.clear(c)
 }
 
 func closeAll(files ...*os.File) {

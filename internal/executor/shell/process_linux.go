@@ -48,6 +48,7 @@ func (t *tree) reap(p *process) (status, err error) {
 	if err != nil {
 		return nil, err
 	}
+	t.meter.done(p.pid, s)
 	if signalOf(s) == int(syscall.SIGKILL) && t.group != "" && !t.outside && name != "" && name == commOf(os.Getpid()) {
 		// The group was killed before, maybe by another, see kill.
 		t.outside, t.scan = true, true

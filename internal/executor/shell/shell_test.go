@@ -70,6 +70,7 @@ func conform(t *testing.T, name string, o shell.Options) {
 		o.Dir = t.TempDir()
 		o.Environ = environ(o.Dir)
 		o.Shell = name
+		o.Owner = "0123456789ab"
 		d := newDriver(t, o)
 		return executortest.Harness{
 			Driver:    d,
@@ -77,6 +78,11 @@ func conform(t *testing.T, name string, o shell.Options) {
 			Script:    wrap,
 			Alive:     alive,
 			Successor: func(t *testing.T) executor.Driver { return newDriver(t, o) },
+			Stranger: func(t *testing.T) executor.Driver {
+				other := o
+				other.Owner = "ba9876543210"
+				return newDriver(t, other)
+			},
 		}
 	})
 }

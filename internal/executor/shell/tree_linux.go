@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/glassrunner/glassrunner/internal/cgroup"
 	"github.com/glassrunner/glassrunner/internal/executor"
 )
 
@@ -24,7 +25,8 @@ const (
 	markName = "GLASSRUNNER_JOB"
 	// groupPrefix begins the names of jobs' control groups.
 	groupPrefix = "glassrunner-"
-	claimKind   = "process"
+	// minMark is the least length of a job's mark.
+	minMark = 16
 )
 
 // tree is all processes of one job.
@@ -38,6 +40,7 @@ type tree struct {
 	scan bool
 	// leaders are the shells started so far, by number, with their starts.
 	leaders map[int]uint64
+	meter   meter
 }
 
 // plant makes an empty tree.
@@ -96,6 +99,7 @@ func (t *tree) start(argv []string, dir string, environ []string, files []*os.Fi
 	if s, ok := readStat(p.Pid); ok {
 		t.leaders[p.Pid] = s.start
 	}
+	t.meter.began(p.Pid, t.group == "" || t.outside)
 	return proc, nil
 }
 
@@ -141,6 +145,7 @@ func (t *tree) kill(ctx context.Context, p *process) (int, error) {
 	}
 	// More phases follow. Linux kills what is started into a group that was
 	// killed before, so they need another.
+	t.removing()
 	err = removeGroup(t.group)
 	if err == nil {
 		err = os.Mkdir(t.group, 0o755)
@@ -338,7 +343,7 @@ func (d *Driver) replant(c executor.Claim) (*tree, error) {
 	}
 	mark := c.Data["mark"]
 	since, err := strconv.ParseUint(c.Data["since"], 10, 64)
-	if err != nil || len(mark) < 16 {
+	if err != nil || len(mark) < minMark {
 		return nil, errors.New("a claim of the shell executor is damaged")
 	}
 	if c.Data["boot"] != bootID() {
@@ -369,7 +374,10 @@ func findCgroups(want string, log *slog.Logger) string {
 	}
 	dir := want
 	if dir == "" {
-		dir = ownCgroup()
+		dir = cgroup.Own().Unified
+		if up := delegated(dir); up != "" {
+			dir = up
+		}
 	}
 	if dir == "" {
 		return ""
@@ -383,38 +391,39 @@ func findCgroups(want string, log *slog.Logger) string {
 		log.Debug("jobs get no control groups", "directory", dir, "error", err)
 		return ""
 	}
+	count(dir, log)
 	return dir
 }
 
-// ownCgroup is the directory of this process's cgroup v2 group.
-func ownCgroup() string {
-	groups, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
+// delegated returns the directory above one that holds nothing but the runner,
+// where systemd says that it has given it away (DelegateSubgroup= of a unit);
+// "" where it does not. Only there, beside the runner and not below it, can
+// the groups of jobs have controllers.
+func delegated(dir string) string {
+	if dir == "" {
 		return ""
 	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return ""
-	}
-	for line := range strings.Lines(string(groups)) {
-		if own, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
-			return cgroupDir(string(mounts), own)
+	up := filepath.Dir(dir)
+	for _, name := range []string{"trusted.delegate", "user.delegate"} {
+		var value [8]byte
+		if n, err := unix.Getxattr(up, name, value[:]); err == nil && string(value[:n]) == "1" {
+			return up
 		}
 	}
 	return ""
 }
 
-// cgroupDir finds where a group is mounted, in the text of mountinfo.
-func cgroupDir(mounts, own string) string {
-	for line := range strings.Lines(mounts) {
-		before, after, ok := strings.Cut(line, " - ")
-		f := strings.Fields(before)
-		if !ok || len(f) < 5 || !strings.HasPrefix(after, "cgroup2 ") {
+// count switches on what counts the memory and the blocks of the groups below
+// dir, where that is possible: processor time is always counted.
+func count(dir string, log *slog.Logger) {
+	have, _ := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+	on, _ := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
+	for _, c := range []string{"memory", "io"} {
+		if !slices.Contains(strings.Fields(string(have)), c) || slices.Contains(strings.Fields(string(on)), c) {
 			continue
 		}
-		if rel, err := filepath.Rel(f[3], own); err == nil && filepath.IsLocal(rel) {
-			return filepath.Join(f[4], rel)
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+"+c), 0); err != nil {
+			log.Debug("jobs are not counted by their control groups", "controller", c, "directory", dir, "error", err)
 		}
 	}
-	return ""
 }

@@ -17,8 +17,9 @@ import (
 
 // tree is the process groups of one job's shells; on Windows, the shells.
 type tree struct {
-	mark string
-	pids []int
+	mark  string
+	pids  []int
+	meter meter
 }
 
 func (d *Driver) plant(mark string) (*tree, error) { return &tree{mark: mark}, nil }
@@ -56,6 +57,7 @@ func (p *process) awaitExit() {
 // another may get its number.
 func (t *tree) reap(p *process) (status, err error) {
 	<-p.ended
+	t.meter.done(p.status)
 	t.pids = slices.DeleteFunc(t.pids, func(pid int) bool { return !groupsAlive([]int{pid}) })
 	if p.err != nil {
 		return nil, p.err
@@ -99,7 +101,7 @@ func (t *tree) uproot() error { return nil }
 // claim names the job; its processes cannot be told from others that got
 // their numbers after a crash, so Reap ends none.
 func (t *tree) claim() executor.Claim {
-	return executor.Claim{Kind: "process", ID: t.mark, Data: map[string]string{"mark": t.mark}}
+	return executor.Claim{Kind: claimKind, ID: t.mark, Data: map[string]string{"mark": t.mark}}
 }
 
 func (t *tree) claimOf(p *process) (executor.Claim, bool) {
@@ -109,7 +111,7 @@ func (t *tree) claimOf(p *process) (executor.Claim, bool) {
 }
 
 func (d *Driver) replant(c executor.Claim) (*tree, error) {
-	if c.Kind != "process" {
+	if c.Kind != claimKind {
 		return nil, errors.New("the shell executor makes no such claims")
 	}
 	return nil, nil

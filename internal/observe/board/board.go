@@ -11,6 +11,7 @@ package board
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/job"
@@ -20,6 +21,7 @@ import (
 const (
 	maxPhases   = 128  // of a job's timeline
 	maxReceived = 1024 // jobs received and neither started nor refused
+	maxGuests   = 1024 // runners before there is a configuration
 )
 
 // Options are the sizes of a board. The zero value is usable.
@@ -39,6 +41,7 @@ type Board struct {
 	process    Process
 	config     Config
 	slots      int
+	places     Places
 	runners    map[job.Runner]*runner
 	order      []job.Runner // of runners, as configured, then as met
 	jobs       map[key]*running
@@ -46,6 +49,7 @@ type Board struct {
 	received   map[key]job.Info
 	finished   ring // of everything
 	failed     ring // what finished has pushed out and had failed
+	machine    machine
 	configured bool // a configuration was loaded: runners beside it are guests
 }
 
@@ -59,6 +63,7 @@ type key struct {
 type runner struct {
 	Runner
 	requestSlots bool // facts of the request slots have come
+	durations    durations
 }
 
 // New returns a board on which nothing happened yet.
@@ -96,7 +101,11 @@ func (b *Board) Observe(e event.Event) {
 		}
 	case event.SlotsChanged:
 		b.slots = f.Slots
-	case event.HealthChecked, event.RequestSlots, event.Polled:
+	case event.PlacesChanged:
+		b.places = Places(f)
+	case event.DiskMeasured, event.DiskForgotten, event.OrphansCounted:
+		b.machine.observe(e)
+	case event.HealthChecked, event.RequestSlots, event.Polled, event.BlockChanged:
 		if r := b.runner(e.Runner); r != nil {
 			r.observe(e)
 		}
@@ -129,7 +138,7 @@ func (b *Board) runner(r job.Runner) *runner {
 	if have := b.runners[r]; have != nil {
 		return have
 	}
-	if b.configured || r == (job.Runner{}) {
+	if b.configured || r == (job.Runner{}) || len(b.runners) >= maxGuests {
 		return nil
 	}
 	return b.addRunner(r)
@@ -157,7 +166,7 @@ func (b *Board) configLoaded(e event.Event, f event.ConfigLoaded) {
 	b.config.Concurrent, b.config.Warnings, b.config.LastSuccess = f.Concurrent, f.Warnings, e.Time
 
 	for _, r := range b.runners {
-		r.Entries, r.Limit, r.RequestConcurrency = 0, 0, 0
+		r.Entries, r.Limit, r.RequestConcurrency, r.TokenExpires = 0, 0, 0, time.Time{}
 		// The scheduler forgets with each reload what was wrong with a runner.
 		r.Health = Health{OK: true, CheckedAt: r.Health.CheckedAt}
 	}
@@ -176,6 +185,11 @@ func (b *Board) configLoaded(e event.Event, f event.ConfigLoaded) {
 			r.Limit += l.Limit
 		}
 		r.Entries++
+		if at := l.TokenExpires; !at.IsZero() && (r.TokenExpires.IsZero() || at.Before(r.TokenExpires)) {
+			r.TokenExpires = at
+		}
+		r.Typical.Factor, r.durations.minimum = l.OverdueFactor, l.OverdueMinJobs
+		r.Typical.P95 = r.durations.p95()
 		r.RequestConcurrency += max(1, l.RequestConcurrency)
 	}
 	for _, o := range b.order {
@@ -204,6 +218,8 @@ func (b *Board) started(e event.Event, f event.JobStarted) {
 	r := b.runners[e.Runner]
 	if r == nil {
 		r = b.addRunner(e.Runner)
+		// It left while the job was on its way, and takes no other.
+		r.Block, r.BlockSince = event.BlockShutdown, e.Time
 	}
 	r.Running++
 	j := &running{Job: Job{
@@ -223,6 +239,9 @@ func (b *Board) removed(e event.Event, f event.JobRemoved) {
 	delete(b.jobs, k)
 	b.jobOrder = slices.DeleteFunc(b.jobOrder, func(o *running) bool { return o == j })
 	if r := b.runners[j.Runner]; r != nil {
+		if j.finished {
+			r.typical(j.took, j.outcome)
+		}
 		r.Running--
 		if r.Running == 0 && r.Entries == 0 && b.configured {
 			b.dropRunner(j.Runner)
@@ -306,7 +325,7 @@ func (b *Board) Present() Snapshot {
 
 func (b *Board) present() Snapshot {
 	s := Snapshot{
-		Process: b.process, Config: b.config, Slots: b.slots,
+		Process: b.process, Config: b.config, Slots: b.slots, Places: b.places, Disks: b.machine.disks, Orphans: b.machine.orphans,
 		Runners: make([]Runner, 0, len(b.order)),
 		Jobs:    make([]Job, 0, len(b.jobOrder)),
 	}

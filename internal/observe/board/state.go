@@ -12,9 +12,12 @@ import (
 type Snapshot struct {
 	Process Process
 	Config  Config
-	Slots   int      // jobs that may run at once
+	Slots   int // jobs that may run at once
+	Places  Places
 	Runners []Runner // configured ones first, in their order; then those that only finish their jobs
-	Jobs    []Job    // accepted and not yet reported to the end, oldest first
+	Disks   []Disk   // in the order in which they were first measured; shared, never changed
+	Orphans []Orphans
+	Jobs    []Job // accepted and not yet reported to the end, oldest first
 	// Finished holds the last jobs that ended or were refused, oldest first.
 	// It is empty when the snapshot was made by Present.
 	Finished []*Finished
@@ -41,6 +44,9 @@ type Config struct {
 	LastErr     error // of the last try
 }
 
+// Places is what the places for jobs are used for; see event.PlacesChanged.
+type Places struct{ Running, Requesting, Idle int }
+
 // Runner is a [[runners]] entry. Entries that cannot be told apart by
 // job.Runner share one, their limits added up.
 type Runner struct {
@@ -49,13 +55,18 @@ type Runner struct {
 	Entries            int // in the configuration; 0: it was removed and finishes its jobs
 	Limit              int // jobs at once, 0: unlimited
 	RequestConcurrency int
-	Running            int // jobs
+	TokenExpires       time.Time // the first of them; zero: never
+	Running            int       // jobs
 	Requests           Requests
 	Health             Health
 	LastPoll           time.Time // whatever came of it
 	LastPollResult     string    // of event.Polled
 	LastSuccess        time.Time // of the last poll that was answered with a job or with none
 	LastJob            time.Time // when the last job was received
+	// Block is why it takes no job, "" until the scheduler has told.
+	Block      event.Block
+	BlockSince time.Time
+	Typical    Typical
 }
 
 // Requests is how many requests for a job a runner has in flight and may have.
@@ -89,7 +100,7 @@ type Job struct {
 	PhaseSince time.Time
 	// Stage is the last script stage that began, as GitLab's `stage` label
 	// has it: it stays after its end, and neither secrets nor the executor's
-	// preparation count.
+	// preparation and cleanup count.
 	Stage         job.Phase
 	ExecutorStage string
 	Directive     job.Directive // strongest so far
@@ -101,6 +112,8 @@ type Job struct {
 	SendFailures  int           // since the last chunk that was accepted
 	Ending        bool          // scripts and cleanup are over, the result is being delivered
 	Timeline      []Phase       // that ended, in order
+	Usage         job.Usage     // so far; nothing is known before the first sample
+	UsageAt       time.Time     // when it was so; zero: never sampled
 }
 
 // Phase is a phase that ended.
@@ -134,6 +147,10 @@ func (r *runner) observe(e event.Event) {
 		r.Requests.UsedLimit, r.Requests.AdaptiveLimit = f.UsedLimit, f.AdaptiveLimit
 		if f.Exceeded {
 			r.Requests.Exceeded++
+		}
+	case event.BlockChanged:
+		if r.Block != f.Block {
+			r.Block, r.BlockSince = f.Block, e.Time
 		}
 	case event.Polled:
 		r.LastPoll, r.LastPollResult = e.Time, f.Result
@@ -181,7 +198,7 @@ func (j *running) observe(e event.Event) {
 		if len(j.open) < maxPhases {
 			j.open = append(j.open, openPhase{f.Phase, e.Time})
 		}
-		if f.Phase != job.ResolveSecrets && f.Phase != job.PrepareExecutor {
+		if f.Phase != job.ResolveSecrets && f.Phase != job.PrepareExecutor && f.Phase != job.CleanupExecutor {
 			j.Stage = f.Phase
 		}
 	case event.PhaseFinished:
@@ -205,6 +222,10 @@ func (j *running) observe(e event.Event) {
 		j.Sent = f.Total
 		j.unsent.sent(j.Sent)
 		j.UnsentSince = j.unsent.oldest()
+	case event.UsageSampled:
+		j.Usage, j.UsageAt = f.Usage, e.Time
+	case event.JobUsed:
+		j.Usage, j.UsageAt = f.Usage, e.Time
 	case event.Directed:
 		j.Directive = max(j.Directive, f.Directive)
 	case event.JobFinished:

@@ -27,6 +27,10 @@ type Observer struct {
 	polls   map[job.Runner]*trouble
 	sending map[runKey]*trouble
 	last    map[job.Runner]event.Called // failed request_job before its Polled
+
+	disks   map[diskKey]*trouble
+	blocked map[diskKey]bool
+	orphans map[string]int
 }
 
 type runKey struct {
@@ -61,6 +65,9 @@ func New(log *slog.Logger) *Observer {
 		polls:   make(map[job.Runner]*trouble),
 		sending: make(map[runKey]*trouble),
 		last:    make(map[job.Runner]event.Called),
+
+		disks: make(map[diskKey]*trouble), blocked: make(map[diskKey]bool),
+		orphans: make(map[string]int),
 	}
 }
 
@@ -129,6 +136,14 @@ func (o *Observer) Observe(e event.Event) {
 		}
 	case event.Recovered:
 		o.recovered(e, f)
+	case event.DiskMeasured:
+		o.diskMeasured(e, f)
+	case event.DiskSearched:
+		o.diskSearched(e, f)
+	case event.DiskForgotten:
+		o.diskForgotten(f)
+	case event.OrphansCounted:
+		o.orphansCounted(e, f)
 	case event.Degraded:
 		if f.What == event.RunnerEntry {
 			o.say(e, slog.LevelError, "This runner takes no jobs", errField(f.Err))

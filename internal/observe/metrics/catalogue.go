@@ -15,9 +15,15 @@ type def struct {
 	name, help string
 	kind       string // "counter", "gauge", "histogram"; set by the catalogue
 	labels     []string
-	constant   prometheus.Labels
-	buckets    []float64
-	stability  string // "stable" or "beta"; set by the catalogue
+	// sets are the values that labels other than the runner's can have,
+	// closed for good: any other value is shown as "other". A label whose
+	// values come from outside is listed with nil.
+	sets      map[string][]string
+	constant  prometheus.Labels
+	buckets   []float64
+	stability string // "stable" or "beta"; set by the catalogue
+	unit      string // set by the catalogue from the name
+	since     string // version that has it first; set by the catalogue to firstVersion unless given
 	// values says which values the labels other than the runner's take.
 	values string
 	// note is what a reader has to know: when a series appears, what it
@@ -28,8 +34,12 @@ type def struct {
 // catalogue makes collectors, registers them and remembers their families.
 type catalogue struct {
 	reg      prometheus.Registerer
+	budget   *budget
 	families []*family
 }
+
+// firstVersion has every metric that does not say otherwise.
+const firstVersion = "0.1.0"
 
 func (c *catalogue) add(kind string, d def) *family {
 	d.kind = kind
@@ -37,9 +47,26 @@ func (c *catalogue) add(kind string, d def) *family {
 	if strings.HasPrefix(d.name, compatPrefix) {
 		d.stability = "stable"
 	}
-	f := newFamily(d)
+	d.unit = unitOf(d.name)
+	if d.since == "" {
+		d.since = firstVersion
+	}
+	f := newFamily(d, c.budget)
 	c.families = append(c.families, f)
 	return f
+}
+
+// unitOf returns the unit that a name ends with, "" for a number of things.
+func unitOf(name string) string {
+	name = strings.TrimSuffix(name, "_total")
+	for _, u := range []struct{ suffix, unit string }{
+		{"_timestamp_seconds", "unix_seconds"}, {"_seconds", "seconds"}, {"_seconds_max", "seconds"}, {"_bytes", "bytes"}, {"_ratio", "ratio"},
+	} {
+		if strings.HasSuffix(name, u.suffix) {
+			return u.unit
+		}
+	}
+	return ""
 }
 
 // done orders the families by name and says what must stand before each.

@@ -115,7 +115,7 @@ func (m *compat) dropRunner(r *compatRunner, api, failed bool) {
 
 func (m *compat) addExecutor(name string) {
 	name = executorLabel(name)
-	if m.executors[name] {
+	if m.executors[name] || len(m.executors) >= maxNames {
 		return
 	}
 	m.executors[name] = true
@@ -133,8 +133,12 @@ func executorLabel(name string) string {
 func (m *compat) modeOf(mode, executor string) prometheus.Counter {
 	k := [2]string{mode, executor}
 	c := m.modeCounter[k]
+	if c == nil && len(m.modeCounter) >= maxNames {
+		k[1] = other
+		c = m.modeCounter[k]
+	}
 	if c == nil {
-		c = m.modes.with(mode, executor)
+		c = m.modes.with(k[0], k[1])
 		m.modeCounter[k] = c
 	}
 	return c
@@ -244,6 +248,9 @@ func (m *compat) observe(ev event.Event, e *entry, j *jobRecord) {
 			m.jobFinished(ev, f, j)
 		}
 	case event.PhaseFinished:
+		if f.Phase == job.CleanupExecutor {
+			return // GitLab Runner has no such stage
+		}
 		if j != nil && j.high {
 			m.stage(j, f.Phase, f.Took)
 		}

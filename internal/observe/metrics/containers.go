@@ -28,17 +28,17 @@ func newContainers(c *catalogue) containers {
 	const lazily = "Series exist from their first use on: only executors with containers have them."
 	return containers{
 		pulls: c.histogram(def{
-			name: "glassrunner_image_pull_duration_seconds", help: "How long it took to make sure that a container image is there.", labels: runnerLabels("policy", "result"),
+			name: "glassrunner_image_pull_duration_seconds", help: "How long it took to make sure that a container image is there.", sets: sets{"policy": policies(), "result": {"pulled", "present", "failed"}}, labels: runnerLabels("policy", "result"),
 			buckets: []float64{0.1, 1, 5, 15, 60, 300},
 			values:  "policy: always, if-not-present, never, other; result: pulled, present (nothing to pull), failed",
 			note:    lazily,
 		}),
 		bytes: c.counter(def{
-			name: "glassrunner_image_pull_bytes_total", help: "Bytes of container images that were downloaded, as the engine reports them.", labels: runnerLabels("policy"),
+			name: "glassrunner_image_pull_bytes_total", help: "Bytes of container images that were downloaded, as the engine reports them.", sets: sets{"policy": policies()}, labels: runnerLabels("policy"),
 			values: "policy: always, if-not-present, never, other", note: lazily,
 		}),
 		services: c.histogram(def{
-			name: "glassrunner_service_ready_duration_seconds", help: "Time from the start of a job's service until it accepted a connection or was given up.", labels: runnerLabels("result"),
+			name: "glassrunner_service_ready_duration_seconds", help: "Time from the start of a job's service until it accepted a connection or was given up.", sets: sets{"result": {"ready", "failed"}}, labels: runnerLabels("result"),
 			buckets: []float64{0.1, 0.5, 2, 5, 15, 30, 60},
 			values:  "result: ready, failed (the job goes on all the same)", note: lazily,
 		}),

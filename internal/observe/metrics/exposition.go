@@ -29,6 +29,30 @@ func newExposition(c *catalogue, p *present, own, rest prometheus.Gatherer) *exp
 		name: "glassrunner_series", help: "Time series of this exposition in the plain text format, this one included.",
 		note: "What a scrape costs Prometheus without native histograms.",
 	})
+	budget := float64(c.budget.Total)
+	c.computed("gauge", def{
+		name: "glassrunner_series_budget", help: "Time series of this program's metrics that the exposition has at most.",
+		note: "Those of the Go runtime, the process and the monitoring server are few and always the same. What has no room is counted in series with the value __overflow__ in every label, so sums stay exact.",
+	}).always(func() float64 { return budget })
+	byMetric := sets{"metric": nil}
+	refused := c.computed("counter", def{
+		name: "glassrunner_series_overflow_total", help: "Label combinations of a metric that got no series of their own because its budget, or that of all, was used up.",
+		labels: []string{"metric"}, sets: byMetric, values: "metric: every metric with labels",
+		note: "Not 0: look which label has grown.",
+	})
+	outside := c.computed("counter", def{
+		name: "glassrunner_series_invalid_values_total", help: "Label values of a metric that were not of the closed set of its label and are shown as other.",
+		labels: []string{"metric"}, sets: byMetric, values: "metric: every metric with a closed set of values",
+		note: "Not 0: this program, or GitLab, says something new. Please report it.",
+	})
+	for _, f := range c.families {
+		if len(f.def.labels) > 0 && f != refused.family {
+			refused.always(func() float64 { return float64(f.refused.Load()) }, f.name)
+		}
+		if f.isClosed() {
+			outside.always(func() float64 { return float64(f.outside.Load()) }, f.name)
+		}
+	}
 	c.done()
 	x.families = c.families
 	return x

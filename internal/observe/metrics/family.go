@@ -32,6 +32,10 @@ type family struct {
 	le      [2][]string // of buckets
 	unknown bool        // OpenMetrics must not know that it is a counter
 
+	budget  *budget
+	refused atomic.Uint64 // label combinations that got no series of their own
+	outside atomic.Uint64 // label values that were not of their set
+
 	mu       sync.Mutex
 	children []*child
 }
@@ -89,8 +93,8 @@ func observe(o prometheus.Observer, v float64, t event.Trace) {
 	o.Observe(v)
 }
 
-func newFamily(d def) *family {
-	f := &family{def: d, names: slices.AppendSeq(slices.Clone(d.labels), maps.Keys(d.constant))}
+func newFamily(d def, b *budget) *family {
+	f := &family{def: d, budget: b, names: slices.AppendSeq(slices.Clone(d.labels), maps.Keys(d.constant))}
 	slices.Sort(f.names)
 	for _, n := range f.names {
 		f.order = append(f.order, slices.Index(d.labels, n))
@@ -146,16 +150,22 @@ func (f *family) label(values []string) *child {
 func (f *family) add(m prometheus.Metric, values []string) *child {
 	c := f.label(values)
 	c.metric = m
+	if o, ok := m.(prometheus.Observer); ok {
+		c.watch = &watched{Observer: o}
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.insertLocked(c)
+}
+
+// insertLocked returns the child with the values of c: an older one, or c.
+func (f *family) insertLocked(c *child) *child {
 	i, found := slices.BinarySearchFunc(f.children, c, byValues)
 	if found {
 		return f.children[i]
 	}
-	if o, ok := m.(prometheus.Observer); ok {
-		c.watch = &watched{Observer: o}
-	}
 	f.children = slices.Insert(f.children, i, c)
+	f.budget.take(f.lines())
 	return c
 }
 
@@ -165,7 +175,7 @@ func byValues(a, b *child) int { return slices.Compare(a.values, b.values) }
 func (f *family) remove(l prometheus.Labels) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.children = slices.DeleteFunc(f.children, func(c *child) bool {
+	f.removeLocked(func(c *child) bool {
 		for i, name := range f.names {
 			if want, asked := l[name]; asked && c.values[i] != want {
 				return false
@@ -175,14 +185,25 @@ func (f *family) remove(l prometheus.Labels) {
 	})
 }
 
+func (f *family) removeLocked(which func(*child) bool) {
+	before := len(f.children)
+	f.children = slices.DeleteFunc(f.children, which)
+	f.budget.take((len(f.children) - before) * f.lines())
+}
+
+// lines is how many lines of samples one child is in the plain format.
+func (f *family) lines() int {
+	if f.kind == "histogram" {
+		return len(f.buckets) + 3
+	}
+	return 1
+}
+
 // series returns how many lines of samples f has in the plain format.
 func (f *family) series() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.kind == "histogram" {
-		return len(f.children) * (len(f.buckets) + 3)
-	}
-	return len(f.children)
+	return len(f.children) * f.lines()
 }
 
 // appendTo appends f as text.
@@ -197,6 +218,10 @@ func (f *family) appendTo(dst []byte, format int) []byte {
 	for _, c := range f.children {
 		if w := c.watch; w != nil {
 			dst = append(dst, f.unchanged(c, w, format)...)
+			continue
+		}
+		if made, ok := c.metric.(*computed); ok {
+			dst = f.sample(dst, c, made.read(), format)
 			continue
 		}
 		m.Reset()
@@ -342,57 +367,4 @@ func appendEscaped(dst []byte, s string) []byte {
 		}
 	}
 	return dst
-}
-
-// The vectors below are the client library's, whose series are also part of
-// a family.
-
-type counterVec struct {
-	*family
-	vec *prometheus.CounterVec
-}
-
-func (v counterVec) with(values ...string) prometheus.Counter {
-	c := v.vec.WithLabelValues(values...)
-	v.add(c, values)
-	return c
-}
-
-func (v counterVec) drop(l prometheus.Labels) {
-	v.vec.DeletePartialMatch(l)
-	v.remove(l)
-}
-
-type gaugeVec struct {
-	*family
-	vec *prometheus.GaugeVec
-}
-
-func (v gaugeVec) with(values ...string) prometheus.Gauge {
-	g := v.vec.WithLabelValues(values...)
-	v.add(g, values)
-	return g
-}
-
-func (v gaugeVec) drop(l prometheus.Labels) {
-	v.vec.DeletePartialMatch(l)
-	v.remove(l)
-}
-
-type histogramVec struct {
-	*family
-	vec *prometheus.HistogramVec
-}
-
-func (v histogramVec) with(values ...string) prometheus.Observer {
-	o := v.vec.WithLabelValues(values...)
-	if m, ok := o.(prometheus.Metric); ok {
-		return v.add(m, values).watch
-	}
-	return o
-}
-
-func (v histogramVec) drop(l prometheus.Labels) {
-	v.vec.DeletePartialMatch(l)
-	v.remove(l)
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/job"
 	"github.com/glassrunner/glassrunner/internal/observe/board"
+	"github.com/glassrunner/glassrunner/internal/pulse"
 )
 
 const (
@@ -47,25 +48,32 @@ type Options struct {
 	Build    Build
 	Now      func() time.Time // nil: time.Now
 	// Spans returns what became of the spans of traces; nil: nothing.
-	Spans func() (exported, dropped, failed uint64)
+	Spans  func() (exported, dropped, failed uint64)
+	Pulse  *pulse.Monitor // whose components are shown; nil: nothing hangs
+	Budget Budget
 }
 
 // Metrics is an event.Observer with a registry. Observe must not be called at
 // the same time with itself, as a Bus promises; everything else may be.
 type Metrics struct {
 	rest   *prometheus.Registry // of others
+	now    func() time.Time
 	expo   *exposition
 	compat *compat
 	ours   *ours
 
 	configured bool
-	runners    map[labels]*entry
+	most       int               // runners with series of their own
+	runners    map[labels]*entry // at most one more: that of crowd
 	jobs       map[run]*jobRecord
 	free       []*jobRecord
 }
 
 // labels are the values of the three labels of a runner.
 type labels struct{ short, name, system string }
+
+// crowd returns what stands for all runners that have no series of their own.
+func crowd() labels { return labels{overflow, overflow, overflow} }
 
 // run tells job runs apart.
 type run struct {
@@ -90,6 +98,7 @@ type jobRecord struct {
 	mode     string
 	took     time.Duration
 	trace    event.Trace
+	project  string // as it is shown; "" when projects are not told apart
 }
 
 // New returns Metrics with a registry of its own that also holds the Go
@@ -98,15 +107,18 @@ func New(o Options) *Metrics {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	o.Budget.setDefaults()
 	own, rest := prometheus.NewRegistry(), prometheus.NewRegistry()
-	cat := &catalogue{reg: own}
+	cat := &catalogue{reg: own, budget: &budget{Budget: o.Budget}}
 	m := &Metrics{
+		now:     o.Now,
 		rest:    rest,
+		most:    o.Budget.Runners,
 		runners: make(map[labels]*entry),
 		jobs:    make(map[run]*jobRecord),
 	}
 	m.compat = newCompat(cat, o)
-	m.ours = newOurs(cat)
+	m.ours = newOurs(cat, o)
 	p := newPresent(cat, o)
 	own.MustRegister(p)
 	rest.MustRegister(collectors.NewGoCollector(), newProcessCollector())
@@ -175,12 +187,19 @@ func (m *Metrics) entry(r job.Runner) *entry {
 		return have
 	}
 	if m.configured {
-		return nil
+		return m.runners[crowd()] // nil unless there are too many runners
 	}
 	return m.addEntry(l)
 }
 
+// addEntry makes the series of l. A runner too many gets those of the crowd.
 func (m *Metrics) addEntry(l labels) *entry {
+	if len(m.runners) >= m.most {
+		l = crowd()
+		if have := m.runners[l]; have != nil {
+			return have
+		}
+	}
 	n := &entry{labels: l}
 	shown := labels{label(l.short), label(l.name), label(l.system)}
 	n.compat = m.compat.addRunner(shown)
@@ -204,6 +223,7 @@ func (m *Metrics) configLoaded(f event.ConfigLoaded) {
 			r = m.addEntry(k)
 		}
 		r.configured = true
+		r.ours.price = l.PricePerHour
 		m.compat.addExecutor(l.Runner.Executor)
 	}
 	for _, r := range m.runners {
@@ -236,6 +256,8 @@ func (m *Metrics) jobStarted(e event.Event, f event.JobStarted) {
 	r := m.entry(e.Runner)
 	if r == nil {
 		r = m.addEntry(labels{e.Runner.Short, e.Runner.Name, e.Runner.SystemID})
+		// It left while the job was on its way, and takes no other.
+		r.ours.blocked.change(event.BlockShutdown, e.Time)
 	}
 	r.running++
 	var j *jobRecord
@@ -245,6 +267,9 @@ func (m *Metrics) jobStarted(e event.Event, f event.JobStarted) {
 		j = new(jobRecord)
 	}
 	*j = jobRecord{entry: r, high: f.HighCardinality, trace: e.Trace}
+	if m.ours.projects.top > 0 {
+		j.project = projectOf(&f.Info)
+	}
 	m.jobs[k] = j
 	m.compat.jobStarted(r, e.Trace, f)
 }

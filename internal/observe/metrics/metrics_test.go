@@ -113,26 +113,35 @@ func story(s *stream) {
 	poll := event.Scope{Runner: r}
 	s.emit(process, event.ProcessChanged{State: event.ProcessStarting})
 	s.emit(process, event.ConfigLoaded{Path: "config.toml", Err: errors.New("bad")})
-	s.emit(process, event.ConfigLoaded{Path: "config.toml", Hash: "0a1b2c", Generation: 1, Concurrent: 4, Warnings: 1, Runners: []event.Limits{
-		{Runner: r, URL: "https://gitlab.example.org", Limit: 2, RequestConcurrency: 3}, {Runner: other, URL: "https://gitlab.example.org"},
+	s.emit(process, event.ConfigLoaded{Path: "config.toml", Hash: "0a1b2c", Generation: 1, Concurrent: 4, Warnings: 1, TopProjects: 2, Runners: []event.Limits{
+		{Runner: r, URL: "https://gitlab.example.org", Limit: 2, RequestConcurrency: 3, TokenExpires: s.now.AddDate(1, 0, 0), PricePerHour: 0.25}, {Runner: other, URL: "https://gitlab.example.org", PricePerHour: 0.25},
 	}})
 	s.emit(process, event.ListenerChanged{Address: "127.0.0.1:9252"})
 	s.emit(process, event.SlotsChanged{Slots: 4, Started: 4})
 	s.emit(process, event.ProcessChanged{State: event.ProcessRunning})
+	s.emit(process, event.PlacesChanged{Idle: 4})
+	s.emit(process, event.CertificateLoaded{Certificate: "coordinator_client", NotAfter: s.now.AddDate(0, 1, 0)})
+	s.emit(process, event.CertificateLoaded{Certificate: "coordinator_ca", NotAfter: s.now.AddDate(10, 0, 0)})
+	s.emit(poll, event.BlockChanged{Block: event.BlockNoJobs})
 	s.emit(process, event.Recovered{Job: 9, Killed: 2, Unsent: 100})
 	s.emit(poll, event.Fed{})
 	s.emit(poll, event.RequestSlots{InFlight: 1, HardLimit: 3, UsedLimit: 1, AdaptiveLimit: 1.1})
 	s.emit(poll, event.Called{Endpoint: "request_job", Method: "post", Path: "/api/v4/jobs/request", Status: -1, Attempts: 1, Class: event.ErrConnect, Took: time.Millisecond})
 	s.emit(poll, event.Polled{Result: "failed"})
+	s.now = s.now.Add(time.Second)
+	s.emit(poll, event.BlockChanged{Block: event.BlockCoordinator})
+	s.now = s.now.Add(3 * time.Second)
 	s.emit(poll, event.Called{
 		Endpoint: "request_job", Method: "post", Path: "/api/v4/jobs/request", Status: 201, Attempts: 3, Statuses: []int{429, 503},
-		Took: 2500 * time.Millisecond, Waited: 2 * time.Second,
+		Took: 2500 * time.Millisecond, Waited: 2 * time.Second, Skew: -1500 * time.Millisecond, Dated: true,
 	})
+	s.emit(poll, event.BlockChanged{Block: event.BlockNoJobs})
+	s.emit(process, event.PlacesChanged{Requesting: 1, Idle: 3})
 	s.emit(poll, event.Polled{Result: "job"})
 	s.emit(poll, event.HealthChecked{OK: true})
 	s.emit(poll, event.RequestSlots{InFlight: 0, HardLimit: 3, UsedLimit: 2, AdaptiveLimit: 1.21, Exceeded: true})
 	a := event.Scope{Runner: r, Job: 1, Run: 1}
-	info := job.Info{Name: "build", ProjectID: 7, TimeInQueue: 4 * time.Second, QueueSize: 12, QueueDepth: 5, ProjectJobsRunningOnInstanceRunners: "+Inf"}
+	info := job.Info{Name: "build", ProjectID: 7, ProjectFullPath: "g/p", TimeInQueue: 4 * time.Second, QueueSize: 12, QueueDepth: 5, ProjectJobsRunningOnInstanceRunners: "+Inf"}
 	s.emit(a, event.JobReceived{Info: info})
 	s.emit(a, event.JobStarted{Info: info, URL: "https://gitlab.example.org/g/p/-/jobs/1", HighCardinality: true, QueueTooLong: true})
 	s.emit(a, event.JobState{State: job.Pending})
@@ -154,7 +163,7 @@ func story(s *stream) {
 	s.emit(c, event.JobReceived{})
 	s.emit(c, event.JobRefused{})
 	d := event.Scope{Runner: other, Job: 1, Run: 4}
-	s.emit(d, event.JobStarted{})
+	s.emit(d, event.JobStarted{Info: job.Info{ProjectFullPath: "g/p"}})
 	s.emit(d, event.PhaseStarted{Phase: "step_deploy to Mars"})
 	s.emit(d, event.Directed{Directive: job.Cancel})
 	s.emit(d, event.PhaseFinished{Phase: "step_deploy to Mars", Took: 61 * time.Second, Err: errors.New("killed")})

@@ -19,8 +19,14 @@ type ours struct {
 	caches, artifacts                   moves
 	duration, phases                    histogramVec
 	panics                              prometheus.Counter
+	blocked                             blocked
+	skew                                gaugeVec
+	projects                            *projects
+	certificates                        certificates
 	containers                          containers
 	travel                              travel
+	usage                               usage
+	machine                             *machine
 
 	apiErrors, apiAttempts, apiRetries, apiWaits counterVec
 	apiDuration                                  histogramVec
@@ -47,8 +53,13 @@ type oursRunner struct {
 	duration                                 prometheus.Observer
 	phases                                   map[string]prometheus.Observer
 	caches, artifacts                        runnerMoves
+	usage                                    usageRunner
 	containers                               containersRunner
 	travel                                   runnerTravel
+	blocked                                  *blockedTime
+	skew                                     prometheus.Gauge
+	skews                                    skews
+	price                                    float64 // of an hour of a job
 }
 
 // oursEndpoint holds the children of one endpoint.
@@ -60,10 +71,14 @@ type oursEndpoint struct {
 	duration        prometheus.Observer
 }
 
-func newOurs(c *catalogue) *ours {
+func newOurs(c *catalogue, o Options) *ours {
 	m := &ours{endpoints: make(map[string]*oursEndpoint), degradedOf: make(map[string]prometheus.Counter)}
 	m.jobs(c)
+	m.blocked = newBlocked(c, o)
+	m.projects = newProjects(c)
+	m.certificates = newCertificates(c)
 	m.containers = newContainers(c)
+	m.usage, m.machine = newUsage(c), newMachine(c)
 	m.logs(c)
 	m.caches, m.artifacts = newCacheMoves(c), newArtifactMoves(c)
 	m.travel = newTravel(c)
@@ -74,19 +89,19 @@ func newOurs(c *catalogue) *ours {
 
 func (m *ours) jobs(c *catalogue) {
 	m.finished = c.counter(def{
-		name: "glassrunner_jobs_finished_total", help: "Jobs that ran to their end, by what came of them.", labels: runnerLabels("result", "reason"),
+		name: "glassrunner_jobs_finished_total", help: "Jobs that ran to their end, by what came of them.", sets: sets{"result": {"success", "failed", "canceled"}, "reason": words(job.Reasons(), "none")}, labels: runnerLabels("result", "reason"),
 		values: "result: success, failed, canceled; reason: none (success), or " + reasonList(),
 		note:   "Present with 0 for every result, so that the first failure is seen by increase().",
 	})
 	m.refused = c.counter(def{
-		name: "glassrunner_jobs_refused_total", help: "Jobs that were received and not run.", labels: runnerLabels("reason"),
+		name: "glassrunner_jobs_refused_total", help: "Jobs that were received and not run.", sets: sets{"reason": words(job.Reasons(), "taken_back")}, labels: runnerLabels("reason"),
 		values: "reason: taken_back (by the coordinator), or one of glassrunner_jobs_finished_total's",
 	})
 	m.lost = c.counter(def{
 		name: "glassrunner_final_updates_lost_total", help: "Jobs whose result could not be delivered to the coordinator.", labels: runnerLabels(),
 	})
 	m.directives = c.counter(def{
-		name: "glassrunner_job_directives_total", help: "Running jobs that the coordinator wanted stopped.", labels: runnerLabels("directive"),
+		name: "glassrunner_job_directives_total", help: "Running jobs that the coordinator wanted stopped.", sets: sets{"directive": {"cancel", "abort"}}, labels: runnerLabels("directive"),
 		values: "directive: cancel (scripts only), abort (everything at once)",
 	})
 	m.duration = c.histogram(def{
@@ -95,16 +110,16 @@ func (m *ours) jobs(c *catalogue) {
 		note:    "Few classic buckets, from a quarter of a second on; scrape native histograms for more.",
 	})
 	m.phases = c.histogram(def{
-		name: "glassrunner_job_stage_duration_seconds", help: "Duration of the phases of jobs.", labels: runnerLabels("phase"),
-		buckets: []float64{0.1, 1, 10, 60, 600},
-		values:  "phase: resolve_secrets, prepare_executor, and the stages of gitlab_runner_jobs; steps other than script, release and run are step_other",
-		note:    "Always on. The label is phase because stage collides with a usual target label. A phase exists from its first use on; phases that did nothing are not run and so not observed.",
+		name: "glassrunner_job_stage_duration_seconds", help: "Duration of the phases of jobs.", sets: sets{"phase": phaseNames()}, labels: runnerLabels("phase"),
+		buckets: []float64{5, 60},
+		values:  phaseList(),
+		note:    "Always on. The sums of a runner's phases are the sum of its glassrunner_job_duration_seconds. Two classic buckets keep all phases of a runner within 60 lines; scrape native histograms for quantiles. The label is phase because stage collides with a usual target label. A phase exists from its first use on; phases that did nothing are not run and so not observed.",
 	})
 	m.panics = c.counter(def{
 		name: "glassrunner_job_phase_panics_total", help: "Phases of jobs that ended in a panic of this program.",
 	}).with()
 	m.polls = c.counter(def{
-		name: "glassrunner_polls_total", help: "Requests for a job, by what came of them.", labels: runnerLabels("result"),
+		name: "glassrunner_polls_total", help: "Requests for a job, by what came of them.", sets: sets{"result": {"job", "none", "forbidden", "failed"}}, labels: runnerLabels("result"),
 		values: "result: job, none, forbidden, failed",
 	})
 }
@@ -125,25 +140,29 @@ func (m *ours) logs(c *catalogue) {
 func (m *ours) api(c *catalogue) {
 	endpoint := []string{"endpoint"}
 	m.apiErrors = c.counter(def{
-		name: "glassrunner_api_request_errors_total", help: "Calls to the coordinator that failed below or beside HTTP.", labels: []string{"endpoint", "class"},
+		name: "glassrunner_api_request_errors_total", help: "Calls to the coordinator that failed, by how.", sets: sets{"endpoint": nil, "class": words(event.ErrorClasses())}, labels: []string{"endpoint", "class"},
 		values: "class: " + classList(),
-		note:   "What gitlab_runner_api_request_statuses_total shows as -1 or not at all. request_job, update_job and patch_trace are present from the start, other endpoints once used.",
+		note:   "http_4xx and http_5xx are what was answered in the end, after all retries; the others never show in gitlab_runner_api_request_statuses_total but as -1. A poll that is refused (403) is an http_4xx; statuses by which the protocol answers, such as 404 for a job that is over, are no failures. request_job, update_job and patch_trace are present from the start, other endpoints once used.",
 	})
 	m.apiAttempts = c.counter(def{
-		name: "glassrunner_api_request_attempts_total", help: "HTTP requests made to the coordinator, the first one and the repeated ones of each call.", labels: endpoint,
+		name: "glassrunner_api_request_attempts_total", help: "HTTP requests made to the coordinator, the first one and the repeated ones of each call.", sets: sets{"endpoint": nil}, labels: endpoint,
 	})
 	m.apiRetries = c.counter(def{
-		name: "glassrunner_api_request_retries_total", help: "HTTP requests that were repeated, by the status that was the cause.", labels: []string{"endpoint", "status"},
+		name: "glassrunner_api_request_retries_total", help: "HTTP requests that were repeated, by the status that was the cause.", sets: sets{"endpoint": nil, "status": nil}, labels: []string{"endpoint", "status"},
 		values: "status: HTTP status; 408, 429, 500, 502, 503 and 504 are present from an endpoint's first use on",
 		note:   "Shows rate limits (429) that a later attempt got past.",
 	})
 	m.apiWaits = c.counter(def{
-		name: "glassrunner_api_request_retry_wait_seconds_total", help: "Time spent waiting before a request was repeated.", labels: endpoint,
+		name: "glassrunner_api_request_retry_wait_seconds_total", help: "Time spent waiting before a request was repeated.", sets: sets{"endpoint": nil}, labels: endpoint,
 	})
 	m.apiDuration = c.histogram(def{
-		name: "glassrunner_api_request_duration_seconds", help: "Duration of calls to the coordinator without the waits before retries.", labels: endpoint,
+		name: "glassrunner_api_request_duration_seconds", help: "Duration of calls to the coordinator without the waits before retries.", sets: sets{"endpoint": nil}, labels: endpoint,
 		buckets: []float64{0.005, 0.025, 0.1, 0.5, 2.5, 10, 60},
 		note:    "request_job includes the time that the coordinator holds a request open (long polling).",
+	})
+	m.skew = c.gauge(def{
+		name: "glassrunner_coordinator_clock_skew_seconds", help: "How far this machine's clock is ahead of the coordinator's, as the Date of its answers tells.", labels: runnerLabels(),
+		note: "The median of the last five answers, within about half a second. 0 before the first one. A skew of minutes breaks TLS, tokens of caches and the times in logs.",
 	})
 	for _, e := range []string{"request_job", "update_job", "patch_trace"} {
 		m.endpoint(e)
@@ -152,11 +171,11 @@ func (m *ours) api(c *catalogue) {
 
 func (m *ours) process(c *catalogue) {
 	m.degraded = c.counter(def{
-		name: "glassrunner_degraded_total", help: "Failures that cost no job its result: cleanup, cache, the monitoring server.", labels: []string{"what"},
+		name: "glassrunner_degraded_total", help: "Failures that cost no job its result: cleanup, cache, the monitoring server.", sets: sets{"what": nil}, labels: []string{"what"},
 		values: "what: a fixed set of names in the program", note: "A name is present from its first failure on.",
 	})
 	recovered := c.counter(def{
-		name: "glassrunner_recovered_jobs_total", help: "Attempts to settle a job that an earlier process left behind.", labels: []string{"result"}, values: "result: settled, failed (will be tried again)",
+		name: "glassrunner_recovered_jobs_total", help: "Attempts to settle a job that an earlier process left behind.", sets: sets{"result": {"settled", "failed"}}, labels: []string{"result"}, values: "result: settled, failed (will be tried again)",
 	})
 	m.settled, m.unsettled = recovered.with("settled"), recovered.with("failed")
 	m.killed = c.counter(def{name: "glassrunner_recovered_processes_killed_total", help: "Processes of an earlier run's jobs that were still alive and were ended."}).with()
@@ -171,7 +190,7 @@ func (m *ours) process(c *catalogue) {
 	m.configGeneration = c.gauge(def{name: "glassrunner_config_generation", help: "How many configurations this process has loaded."}).with()
 	m.configWar = c.gauge(def{name: "glassrunner_config_warnings", help: "Warnings about the configuration in force, such as unknown keys."}).with()
 	m.configInfo = c.gauge(def{
-		name: "glassrunner_config_info", help: "The configuration in force: constant 1, labeled by the hash of its content.", labels: []string{"hash"},
+		name: "glassrunner_config_info", help: "The configuration in force: constant 1, labeled by the hash of its content.", sets: sets{"hash": nil}, labels: []string{"hash"},
 		note: "One series; compare it between machines that should run the same configuration.",
 	})
 }
@@ -196,6 +215,9 @@ func (m *ours) addRunner(l labels) *oursRunner {
 		caches:        m.caches.addRunner(l),
 		artifacts:     m.artifacts.addRunner(l),
 		travel:        m.travel.addRunner(l),
+		blocked:       m.blocked.addRunner(l),
+		skew:          m.skew.with(l.short, l.name, l.system),
+		usage:         m.usage.addRunner(l),
 	}
 	r.finished[job.NoReason] = m.finished.with(l.short, l.name, l.system, "success", "none")
 	for _, reason := range job.Reasons() {
@@ -227,7 +249,7 @@ func (m *ours) refusedOf(r *oursRunner, reason job.Reason) prometheus.Counter {
 func (m *ours) dropRunner(r *oursRunner) {
 	l := prometheus.Labels{"runner": r.short, "runner_name": r.name, "system_id": r.system}
 	for _, v := range []interface{ drop(prometheus.Labels) }{
-		m.finished, m.refused, m.lost, m.directives, m.logWritten, m.logSent, m.logFailures, m.polls, m.duration, m.phases,
+		m.finished, m.refused, m.lost, m.directives, m.logWritten, m.logSent, m.logFailures, m.polls, m.duration, m.phases, m.blocked.seconds, m.skew,
 		m.containers.pulls, m.containers.bytes, m.containers.services,
 	} {
 		v.drop(l)
@@ -235,6 +257,7 @@ func (m *ours) dropRunner(r *oursRunner) {
 	m.caches.dropRunner(l)
 	m.artifacts.dropRunner(l)
 	m.travel.dropRunner(l)
+	m.usage.dropRunner(l)
 }
 
 func (m *ours) configLoaded(at time.Time, f event.ConfigLoaded) {
@@ -242,6 +265,7 @@ func (m *ours) configLoaded(at time.Time, f event.ConfigLoaded) {
 		m.configOK.Set(0)
 		return
 	}
+	m.projects.configure(f.TopProjects)
 	m.configOK.Set(1)
 	m.configAt.Set(seconds(at))
 	m.configGeneration.Set(float64(f.Generation))
@@ -254,12 +278,16 @@ func (m *ours) jobRemoved(j *jobRecord, f event.JobRemoved) {
 	if f.Lost {
 		j.entry.ours.lost.Inc()
 	}
+	m.usage.removed(&j.entry.ours.usage, f)
 }
 
 func (m *ours) observe(ev event.Event, e *entry, j *jobRecord) {
+	m.machine.observe(ev.Fact)
 	switch f := ev.Fact.(type) {
 	case event.Called:
 		m.called(f)
+	case event.CertificateLoaded:
+		m.certificates.observe(f)
 	case event.Degraded:
 		m.degradedBy(f.What).Inc()
 	case event.Recovered:
@@ -304,6 +332,12 @@ func (m *ours) observe(ev event.Event, e *entry, j *jobRecord) {
 		default:
 			r.pollNo.Inc()
 		}
+	case event.BlockChanged:
+		r.blocked.change(f.Block, ev.Time)
+	case event.Called:
+		if f.Dated {
+			r.skew.Set(r.skews.add(f.Skew).Seconds())
+		}
 	case event.JobRefused:
 		reason := f.Reason
 		if reason != job.NoReason {
@@ -319,6 +353,7 @@ func (m *ours) observeJob(ev event.Event, j *jobRecord) {
 	r.observeMoves(ev.Fact)
 	r.travel.observe(ev.Fact)
 	m.containers.observe(r, ev.Fact)
+	m.usage.observe(&r.usage, ev.Fact)
 	switch f := ev.Fact.(type) {
 	case event.LogWritten:
 		r.logWritten.Add(float64(max(0, f.Bytes)))
@@ -329,7 +364,7 @@ func (m *ours) observeJob(ev event.Event, j *jobRecord) {
 			r.logSent.Add(float64(max(0, f.Bytes)))
 		}
 	case event.PhaseFinished:
-		phase := phaseLabel(f.Phase)
+		phase := phaseName(f.Phase)
 		o := r.phases[phase]
 		if o == nil {
 			o = m.phases.with(r.short, r.name, r.system, phase)
@@ -344,6 +379,10 @@ func (m *ours) observeJob(ev event.Event, j *jobRecord) {
 			r.aborts.Inc()
 		default:
 		}
+	case event.JobUsed:
+		if nanoseconds, known := f.Usage.CPU.Value(); known && j.project != "" {
+			m.projects.add(j.project, use{cpu: time.Duration(nanoseconds)})
+		}
 	case event.JobFinished:
 		reason := job.NoReason
 		if !f.Outcome.OK() {
@@ -351,6 +390,10 @@ func (m *ours) observeJob(ev event.Event, j *jobRecord) {
 		}
 		r.finished[reason].Inc()
 		observe(r.duration, max(0, f.Took.Seconds()), j.trace)
+		if j.project != "" {
+			took := max(0, f.Took)
+			m.projects.add(j.project, use{seconds: took, cost: costOf(r.price, took)})
+		}
 	default:
 	}
 }
@@ -443,7 +486,7 @@ func phaseLabel(p job.Phase) string {
 	switch p {
 	case job.ResolveSecrets, job.PrepareExecutor, job.PrepareScript, job.GetSources, job.ClearWorktree, job.RestoreCache,
 		job.DownloadArtifacts, job.AfterScript, job.ArchiveCache, job.ArchiveCacheFailed, job.UploadArtifacts, job.UploadArtifactsF,
-		job.Cleanup, "step_script", "step_release", "step_run", "concrete":
+		job.Cleanup, job.CleanupExecutor, "step_script", "step_release", "step_run", "concrete":
 		return string(p)
 	}
 	if len(p) > 5 && p[:5] == "step_" {

@@ -16,6 +16,9 @@ type present struct {
 	board    *board.Board
 	systemID string
 	now      func() time.Time
+	most     int // runners that are told apart
+	states   int // states of jobs that are told apart
+	health   health
 
 	// compatible
 	jobs, inFlight, exceeded, hardLimit, adaptiveLimit, usedLimit *now
@@ -25,12 +28,13 @@ type present struct {
 	lastPoll, lastJob, disabledUntil, healthy   *now
 	processState, oursConcurrent, oursEffective *now
 	spans                                       spansNow
+	stuck                                       stuck
 }
 
 func newPresent(c *catalogue, o Options) *present {
-	p := &present{board: o.Board, systemID: label(o.SystemID), now: o.Now}
+	p := &present{board: o.Board, systemID: label(o.SystemID), now: o.Now, most: o.Budget.Runners, states: o.Budget.Metric, health: newHealth(c, o)}
 	p.jobs = c.present("gauge", def{
-		name: "gitlab_runner_jobs", help: "The current number of running builds.", labels: runnerLabels("state", "stage", "executor_stage"),
+		name: "gitlab_runner_jobs", help: "The current number of running builds.", sets: sets{"state": jobStates(), "stage": nil, "executor_stage": nil}, labels: runnerLabels("state", "stage", "executor_stage"),
 		values: "state: idle, pending, running, success, failed, canceled, timedout, terminated, empty; stage: idle, empty, or the last script stage that began; executor_stage: depends on the executor",
 		note:   "Sum it. Each configured runner always has a series with state=\"idle\" and the value 0; other series exist only while a job is so. glassrunner_jobs_running is one number for each runner.",
 	})
@@ -44,7 +48,7 @@ func newPresent(c *catalogue, o Options) *present {
 	})
 	p.usedLimit = c.present("gauge", def{name: "gitlab_runner_request_concurrency_used_limit", help: "Used request concurrency limit", labels: request})
 	p.processInfo = c.present("gauge", def{
-		name: "gitlab_runner_process_state_info", help: "This metric provides info about the current state of the GitLab Runner process", labels: []string{"state"},
+		name: "gitlab_runner_process_state_info", help: "This metric provides info about the current state of the GitLab Runner process", sets: sets{"state": processStates()}, labels: []string{"state"},
 		values: "state: starting, running, graceful-shutdown, forceful-shutdown",
 		note:   "Only the present state has a series; glassrunner_process_state has all of them.",
 	})
@@ -67,20 +71,21 @@ func newPresent(c *catalogue, o Options) *present {
 	p.disabledUntil = c.present("gauge", def{name: "glassrunner_runner_disabled_until_timestamp_seconds", help: "Until when the runner asks for no jobs because the coordinator refused it too often.", labels: runnerLabels(), note: "0 when it is not switched off."})
 	p.healthy = c.present("gauge", def{name: "glassrunner_runner_healthy", help: "Whether the coordinator accepts this runner, as far as the last request told: 1 or 0.", labels: runnerLabels(), note: "A coordinator that cannot be reached does not make a runner unhealthy."})
 	p.processState = c.present("gauge", def{
-		name: "glassrunner_process_state", help: "State of the process: 1 for the present state, 0 for the others.", labels: []string{"state"},
+		name: "glassrunner_process_state", help: "State of the process: 1 for the present state, 0 for the others.", sets: sets{"state": processStates()}, labels: []string{"state"},
 		values: "state: starting, running, graceful-shutdown, forceful-shutdown",
 	})
 	p.oursConcurrent = c.present("gauge", def{name: "glassrunner_concurrent", help: "How many jobs the configuration allows at once.", labels: []string{"system_id"}})
 	p.oursEffective = c.present("gauge", def{name: "glassrunner_limit", help: "How many jobs the runner entry may run at once: its limit, at most what concurrent allows.", labels: runnerLabels()})
 	p.spans = newSpansNow(c, o.Spans)
+	p.stuck = newStuck(c)
 	return p
 }
 
 func (p *present) all() []*now {
-	return []*now{
+	return append(append(p.health.all(), p.stuck.all()...),
 		p.jobs, p.inFlight, p.exceeded, p.hardLimit, p.adaptiveLimit, p.usedLimit, p.processInfo, p.concurrent, p.limit,
 		p.running, p.unsent, p.lag, p.lastPoll, p.lastJob, p.disabledUntil, p.healthy, p.processState, p.oursConcurrent, p.oursEffective, p.spans.total,
-	}
+	)
 }
 
 // Describe sends what Collect collects.
@@ -125,6 +130,9 @@ type runnerNow struct {
 	lastJob       time.Time
 	disabledUntil time.Time
 	healthy       bool
+	ready         bool
+	tokenExpires  time.Time // the first one; zero: never
+	stuck         stuckNow
 }
 
 // requestsNow is the same for entries that share a token.
@@ -139,8 +147,11 @@ type requestsNow struct {
 // collect sends the present, each metric's samples in any order.
 func (p *present) collect(send send) {
 	s := p.board.Present()
+	told := send
+	send = func(n *now, v float64, l ...string) { told(n, v, n.closed(l)...) }
 	p.process(send, s)
 	p.spans.collect(send)
+	stuck := p.health.process(send, s)
 	states := make(map[jobState]int, len(s.Jobs)+len(s.Runners))
 	runners := make([]runnerNow, 0, len(s.Runners))
 	requests := make([]requestsNow, 0, len(s.Runners))
@@ -148,10 +159,14 @@ func (p *present) collect(send send) {
 	find := func(r job.Runner) *runnerNow {
 		k := labels{r.Short, r.Name, r.SystemID}
 		i, ok := at[k]
+		if !ok && len(runners) >= p.most {
+			k = crowd()
+			i, ok = at[k]
+		}
 		if !ok {
 			i = len(runners)
 			at[k] = i
-			runners = append(runners, runnerNow{labels: labels{label(r.Short), label(r.Name), label(r.SystemID)}, healthy: true})
+			runners = append(runners, runnerNow{labels: labels{label(k.short), label(k.name), label(k.system)}, healthy: true})
 		}
 		return &runners[i]
 	}
@@ -164,23 +179,32 @@ func (p *present) collect(send send) {
 			requests = addRequests(requests, n.labels, r.Requests)
 		}
 	}
+	now := p.now()
+	typical := make(map[job.Runner]board.Typical, len(s.Runners))
+	for i := range s.Runners {
+		typical[s.Runners[i].Runner] = s.Runners[i].Typical
+	}
 	for i := range s.Jobs {
 		j := &s.Jobs[i]
 		n := find(j.Runner)
+		n.stuck.add(j, now, typical[j.Runner])
 		n.running++
 		n.unsent += max(0, j.Written-j.Sent)
 		if !j.UnsentSince.IsZero() && (n.unsentSince.IsZero() || j.UnsentSince.Before(n.unsentSince)) {
 			n.unsentSince = j.UnsentSince
 		}
-		states[jobState{n.labels, label(string(j.State)), label(string(j.Stage)), label(j.ExecutorStage)}]++
+		state := jobState{n.labels, label(string(j.State)), label(string(j.Stage)), label(j.ExecutorStage)}
+		if _, known := states[state]; !known && len(states) >= p.states {
+			state = jobState{crowd(), other, overflow, overflow}
+		}
+		states[state]++
 	}
-	now := p.now()
 	for i := range runners {
 		n := &runners[i]
 		if n.configured {
 			states[jobState{n.labels, "idle", "idle", "idle"}] += 0
 		}
-		p.runner(send, n, s.Config.Concurrent, now)
+		p.runner(send, n, s.Config.Concurrent, now, stuck)
 	}
 	for k, n := range states {
 		send(p.jobs, float64(n), k.short, k.name, k.system, k.state, k.stage, k.executorStage)
@@ -198,17 +222,13 @@ func (p *present) collect(send send) {
 func (p *present) process(send send, s board.Snapshot) {
 	send(p.processInfo, 1, label(s.Process.State))
 	for _, state := range []string{event.ProcessStarting, event.ProcessRunning, event.ProcessGracefulShutdown, event.ProcessForcefulShutdown} {
-		v := 0.0
-		if state == s.Process.State {
-			v = 1
-		}
-		send(p.processState, v, state)
+		send(p.processState, truth(state == s.Process.State), state)
 	}
 	send(p.concurrent, float64(s.Config.Concurrent))
 	send(p.oursConcurrent, float64(s.Config.Concurrent), p.systemID)
 }
 
-func (p *present) runner(send send, n *runnerNow, concurrent int, now time.Time) {
+func (p *present) runner(send send, n *runnerNow, concurrent int, now time.Time, stuck bool) {
 	l := []string{n.short, n.name, n.system}
 	send(p.running, float64(n.running), l...)
 	send(p.unsent, float64(n.unsent), l...)
@@ -217,6 +237,7 @@ func (p *present) runner(send send, n *runnerNow, concurrent int, now time.Time)
 		lag = max(0, now.Sub(n.unsentSince).Seconds())
 	}
 	send(p.lag, lag, l...)
+	p.stuck.send(send, &n.stuck, l)
 	if !n.configured {
 		return
 	}
@@ -229,17 +250,21 @@ func (p *present) runner(send send, n *runnerNow, concurrent int, now time.Time)
 	send(p.lastPoll, seconds(n.lastPoll), l...)
 	send(p.lastJob, seconds(n.lastJob), l...)
 	send(p.disabledUntil, seconds(n.disabledUntil), l...)
-	healthy := 0.0
-	if n.healthy {
-		healthy = 1
+	send(p.healthy, truth(n.healthy), l...)
+	send(p.health.ready, truth(n.ready && !stuck), l...)
+	if !n.tokenExpires.IsZero() {
+		send(p.health.token, seconds(n.tokenExpires), l...)
 	}
-	send(p.healthy, healthy, l...)
 }
 
 func (n *runnerNow) add(r *board.Runner) {
 	if r.Entries > 0 {
 		n.limit += max(0, r.Limit)
 		n.unlimited = n.unlimited || r.Limit <= 0
+		n.ready = n.ready || r.Block.Ready()
+		if at := r.TokenExpires; !at.IsZero() && (n.tokenExpires.IsZero() || at.Before(n.tokenExpires)) {
+			n.tokenExpires = at
+		}
 	}
 	n.lastPoll = later(n.lastPoll, r.LastSuccess)
 	n.lastJob = later(n.lastJob, r.LastJob)

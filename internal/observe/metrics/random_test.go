@@ -51,9 +51,9 @@ func (c *chance) fact() event.Fact {
 	if outcome.Reason != job.NoReason {
 		outcome.Err = errors.New("failed")
 	}
-	switch c.n(30) {
+	switch c.n(33) {
 	case 0:
-		f := event.ConfigLoaded{Hash: strconv.Itoa(c.n(3)), Generation: 1 + c.n(9), Concurrent: c.n(9), Err: c.err()}
+		f := event.ConfigLoaded{Hash: strconv.Itoa(c.n(3)), Generation: 1 + c.n(9), Concurrent: c.n(9), TopProjects: c.n(3), Err: c.err()}
 		for range c.n(5) {
 			f.Runners = append(f.Runners, event.Limits{Runner: c.runner(), Limit: c.n(4) - 1, RequestConcurrency: c.n(3)})
 		}
@@ -84,7 +84,7 @@ func (c *chance) fact() event.Fact {
 	case 11:
 		return event.JobReceived{}
 	case 12, 13, 14:
-		return event.JobStarted{HighCardinality: c.bool(), QueueTooLong: c.bool(), Info: job.Info{ProjectJobsRunningOnInstanceRunners: pick(c, "0", "odd")}}
+		return event.JobStarted{HighCardinality: c.bool(), QueueTooLong: c.bool(), Info: job.Info{ProjectID: int64(c.n(5)), ProjectJobsRunningOnInstanceRunners: pick(c, "0", "odd")}}
 	case 15:
 		return event.JobState{State: pick(c, job.Pending, job.Running, job.Success)}
 	case 16:
@@ -107,6 +107,10 @@ func (c *chance) fact() event.Fact {
 		return event.JobRefused{Reason: outcome.Reason, Err: c.err()}
 	case 28:
 		return event.ImagePulled{Policy: pick(c, "always", "odd"), Result: pick(c, "pulled", "present", "failed"), Bytes: int64(c.n(200)) - 3, Took: c.took()}
+	case 30:
+		return event.BlockChanged{Block: pick(c, append(event.Blocks(), "odd")...)}
+	case 31:
+		return event.PlacesChanged{Running: c.n(4), Requesting: c.n(4), Idle: c.n(4)}
 	case 29:
 		return event.ServiceReady{OK: c.bool(), Took: c.took()}
 	}
@@ -127,7 +131,7 @@ func tell(t *testing.T, data []byte) {
 		f := c.fact()
 		scope := scopes[run]
 		switch f.(type) {
-		case event.ConfigLoaded, event.ProcessChanged, event.ConfigSaved, event.SlotsChanged, event.Degraded:
+		case event.ConfigLoaded, event.ProcessChanged, event.ConfigSaved, event.SlotsChanged, event.PlacesChanged, event.Degraded:
 			scope = event.Scope{}
 		default:
 		}

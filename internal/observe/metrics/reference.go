@@ -10,8 +10,6 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/glassrunner/glassrunner/internal/observe/board"
 )
 
 // Reference writes the metric reference, docs/metrics.md, from the collectors
@@ -19,13 +17,9 @@ import (
 // returns, to add what is registered elsewhere, such as by the monitoring
 // server.
 func Reference(w io.Writer, others ...func(prometheus.Registerer)) error {
-	m := New(Options{Board: board.New(board.Options{})})
-	for _, add := range others {
-		add(m.rest)
-	}
-	rest, err := m.rest.Gather()
+	m, rest, err := contract(Options{}, others)
 	if err != nil {
-		return fmt.Errorf("metric reference: %w", err)
+		return err
 	}
 	b := bufio.NewWriter(w)
 	fmt.Fprint(b, referenceHead)
@@ -46,15 +40,15 @@ func Reference(w io.Writer, others ...func(prometheus.Registerer)) error {
 
 // describe writes f's section.
 func (f *family) describe(b *bufio.Writer) {
-	fmt.Fprintf(b, "### `%s`\n\n%s, %s. %s\n\n", f.name, strings.ToUpper(f.kind[:1])+f.kind[1:], f.stability, full(f.help))
+	fmt.Fprintf(b, "### `%s`\n\n%s, %s, since %s. %s\n\n", f.name, strings.ToUpper(f.kind[:1])+f.kind[1:], f.stability, f.since, full(f.help))
 	if len(f.labels) > 0 {
 		fmt.Fprintf(b, "- Labels: `%s`\n", strings.Join(f.labels, "`, `"))
 	}
 	for _, n := range slices.Sorted(maps.Keys(f.constant)) {
 		fmt.Fprintf(b, "- Constant label: `%s=%q`\n", n, f.constant[n])
 	}
-	if f.values != "" {
-		fmt.Fprintf(b, "- Values: %s\n", f.values)
+	if values := f.valuesText(); values != "" {
+		fmt.Fprintf(b, "- Values: %s\n", values)
 	}
 	if len(f.buckets) > 0 {
 		fmt.Fprintf(b, "- Buckets: %s s; native histogram beside them\n", buckets(f.buckets))
@@ -62,9 +56,23 @@ func (f *family) describe(b *bufio.Writer) {
 	if f.note != "" {
 		fmt.Fprintf(b, "- %s\n", f.note)
 	}
-	if len(f.labels)+len(f.constant)+len(f.buckets)+len(f.values)+len(f.note) > 0 {
+	if len(f.labels)+len(f.constant)+len(f.buckets)+len(f.valuesText())+len(f.note) > 0 {
 		fmt.Fprintln(b)
 	}
+}
+
+// valuesText is what the definition says of the values, or else its closed sets.
+func (f *family) valuesText() string {
+	if f.values != "" {
+		return f.values
+	}
+	var parts []string
+	for _, name := range f.def.labels {
+		if set := f.sets[name]; set != nil {
+			parts = append(parts, name+": "+strings.Join(set, ", "))
+		}
+	}
+	return strings.Join(parts, "; ")
 }
 
 // full ends a text with a full stop.
@@ -97,10 +105,15 @@ const referenceHead = `# Metric reference
 Everything that ` + "`/metrics`" + ` shows. Metrics with GitLab Runner's names keep its names, labels, buckets and meaning
 (stable: they change only when GitLab Runner's do). Metrics that begin with ` + "`glassrunner_`" + ` are this
 project's own (beta: labels may be added, none is removed without a note in the changelog).
+` + "`glassrunner metrics list --format json`" + ` prints the same for programs, with all values of every label.
+
+Where GitLab Runner's metric and one of ours say nearly the same, use ours for new work; the note of GitLab Runner's
+says what it lacks.
 
 Series are present from the start with the value 0 wherever the values of their labels are known. Series of a
 runner entry go when it leaves the configuration, at the latest with its last job. The labels of a runner are
-` + "`runner`" + ` (short token), ` + "`runner_name`" + ` (name of the entry) and ` + "`system_id`" + `.
+` + "`runner`" + ` (short token), ` + "`runner_name`" + ` (name of the entry) and ` + "`system_id`" + `. A value that is not among those of a
+closed set is shown as ` + "`other`" + `; what has no room in the budget of series has ` + "`__overflow__`" + ` in every label.
 
 Histograms have the classic buckets that are listed and, for a Prometheus that scrapes native histograms,
 native ones with at most 100 buckets. In OpenMetrics ` + "`gitlab_runner_jobs_total`" + ` has the type unknown, because

@@ -25,18 +25,19 @@ type runnerTravel struct {
 
 func newTravel(c *catalogue) travel {
 	const values = "strategy: clone, fetch"
+	strategies := sets{"strategy": {"clone", "fetch"}}
 	return travel{
 		fetches: c.histogram(def{
 			name: "glassrunner_source_fetch_duration_seconds", help: "Time that getting a job's sources took, submodules and hooks included.",
-			labels: runnerLabels("strategy"), values: values, buckets: []float64{0.1, 1, 10, 60, 600},
+			labels: runnerLabels("strategy"), sets: strategies, values: values, buckets: []float64{0.1, 1, 10, 60, 600},
 			note: "Jobs that fetch nothing (none, empty) and tries that failed are not observed; see glassrunner_source_fetch_failures_total.",
 		}),
 		failed: c.counter(def{
-			name: "glassrunner_source_fetch_failures_total", help: "Tries to get a job's sources that failed, cancels included.", labels: runnerLabels("strategy"), values: values,
+			name: "glassrunner_source_fetch_failures_total", help: "Tries to get a job's sources that failed, cancels included.", labels: runnerLabels("strategy"), sets: strategies, values: values,
 		}),
 		patches: c.counter(def{
 			name: "glassrunner_job_log_patches_total", help: "Pieces of job logs that were sent, repeated ones included.", labels: runnerLabels("result"),
-			values: "result: accepted, failed",
+			sets: sets{"result": {"accepted", "failed"}}, values: "result: accepted, failed",
 		}),
 	}
 }

@@ -13,6 +13,7 @@ func newSpansNow(c *catalogue, counts func() (exported, dropped, failed uint64))
 	}
 	return spansNow{counts: counts, total: c.present("counter", def{
 		name: "glassrunner_tracing_spans_total", help: "Spans of job traces, by what became of them.", labels: []string{"result"},
+		sets:   sets{"result": {"exported", "dropped", "failed"}},
 		values: "result: exported, dropped (the queue was full, or the process ended), failed (the collector could not be reached or refused them)",
 		note:   "0 while tracing is off.",
 	})}

@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,16 +44,16 @@ type runnerMoves struct {
 func newCacheMoves(c *catalogue) moves {
 	m := moves{results: cacheResults()}
 	m.requests = c.counter(def{
-		name: "glassrunner_cache_requests_total", help: "Caches that jobs looked for or stored.", labels: runnerLabels("operation", "result"),
+		name: "glassrunner_cache_requests_total", sets: sets{"operation": ways(m.results), "result": m.all()}, help: "Caches that jobs looked for or stored.", labels: runnerLabels("operation", "result"),
 		values: "operation and result: restore " + strings.Join(m.results["restore"], ", ") + "; save " + strings.Join(m.results["save"], ", "),
 		note:   "stale: found under another key than the cache's own. A cache with fallback keys is one request for each key that was tried.",
 	})
 	m.bytes = c.counter(def{
-		name: "glassrunner_cache_bytes_total", help: "Bytes of cache archives that were transferred or, without a storage, read or written.",
+		name: "glassrunner_cache_bytes_total", sets: sets{"operation": ways(m.results)}, help: "Bytes of cache archives that were transferred or, without a storage, read or written.",
 		labels: runnerLabels("operation"), values: "operation: restore, save",
 	})
 	m.duration = c.histogram(def{
-		name: "glassrunner_cache_duration_seconds", help: "Time that cache requests took, archiving and extraction included.",
+		name: "glassrunner_cache_duration_seconds", sets: sets{"operation": ways(m.results)}, help: "Time that cache requests took, archiving and extraction included.",
 		labels: runnerLabels("operation"), values: "operation: restore, save", buckets: []float64{0.1, 1, 10, 60, 600},
 	})
 	return m
@@ -60,18 +62,33 @@ func newCacheMoves(c *catalogue) moves {
 func newArtifactMoves(c *catalogue) moves {
 	m := moves{results: artifactResults()}
 	m.requests = c.counter(def{
-		name: "glassrunner_artifact_requests_total", help: "Artifacts that jobs sent or fetched.", labels: runnerLabels("direction", "result"),
+		name: "glassrunner_artifact_requests_total", sets: sets{"direction": ways(m.results), "result": m.all()}, help: "Artifacts that jobs sent or fetched.", labels: runnerLabels("direction", "result"),
 		values: "direction and result: upload " + strings.Join(m.results["upload"], ", ") + "; download " + strings.Join(m.results["download"], ", "),
 		note:   "empty: no file matched. unsafe: the archive was refused. Tries that were repeated count once.",
 	})
 	m.bytes = c.counter(def{
-		name: "glassrunner_artifact_bytes_total", help: "Bytes of artifacts that were transferred.", labels: runnerLabels("direction"), values: "direction: upload, download",
+		name: "glassrunner_artifact_bytes_total", sets: sets{"direction": ways(m.results)}, help: "Bytes of artifacts that were transferred.", labels: runnerLabels("direction"), values: "direction: upload, download",
 	})
 	m.duration = c.histogram(def{
-		name: "glassrunner_artifact_duration_seconds", help: "Time that artifacts took, archiving and extraction included.",
+		name: "glassrunner_artifact_duration_seconds", sets: sets{"direction": ways(m.results)}, help: "Time that artifacts took, archiving and extraction included.",
 		labels: runnerLabels("direction"), values: "direction: upload, download", buckets: []float64{0.1, 1, 10, 60, 600},
 	})
 	return m
+}
+
+func ways(results map[string][]string) []string { return slices.Sorted(maps.Keys(results)) }
+
+// all returns every result, whatever its way.
+func (m *moves) all() []string {
+	var all []string
+	for _, way := range ways(m.results) {
+		for _, r := range m.results[way] {
+			if !slices.Contains(all, r) {
+				all = append(all, r)
+			}
+		}
+	}
+	return all
 }
 
 // addRunner makes all series of a runner.
