@@ -107,9 +107,10 @@ func (j *memoryJournal) Done() error                { j.open--; return nil }
 
 // place is an executor whose scripts are Go functions.
 type place struct {
-	traits executor.Traits
-	open   func(try int) error
-	run    func(ctx context.Context, c executor.Command) error
+	traits  executor.Traits
+	open    func(try int) error
+	arrange func(executor.Request) error // nil: nothing to arrange
+	run     func(ctx context.Context, c executor.Command) error
 
 	mu     sync.Mutex
 	tries  int
@@ -132,6 +133,11 @@ func (p *place) Open(_ context.Context, r executor.Request) (executor.Env, error
 	p.tries++
 	if p.open != nil {
 		if err := p.open(p.tries); err != nil {
+			return nil, err
+		}
+	}
+	if p.arrange != nil {
+		if err := p.arrange(r); err != nil {
 			return nil, err
 		}
 	}

@@ -230,6 +230,55 @@ func TestSettleTriesUntilDelivered(t *testing.T) {
 	}
 }
 
+// What was started last is ended first, and what was ended is not ended again
+// because of the rest.
+func TestSettleInReverse(t *testing.T) {
+	state := t.TempDir()
+	dead := open(t, state)
+	e, err := dead.Begin(recovery.Record{Job: 4, Runner: job.Runner{Executor: "custom"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"place", "program", "script"} {
+		if err := e.Claim(executor.Claim{Kind: "x", ID: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := dead.Close(); err != nil { // the lock goes, the job stays
+		t.Fatal(err)
+	}
+	j := open(t, state)
+	es, release := orphans(t, j)
+	defer release()
+	synctest.Test(t, func(t *testing.T) {
+		var calls []string
+		deliveries, busy := 0, true
+		s := recovery.Settler{
+			Reap: func(_ context.Context, _ string, c executor.Claim) (int, error) {
+				calls = append(calls, c.ID)
+				if c.ID == "program" && busy {
+					busy = false
+					return 0, errors.New("it does not end")
+				}
+				return 1, nil
+			},
+			Deliver: func(context.Context, recovery.Record, string) (int64, error) {
+				if deliveries++; deliveries < 4 {
+					return 0, errors.New("no route")
+				}
+				return 0, nil
+			},
+		}
+		s.Settle(t.Context(), es)
+		if got, want := strings.Join(calls, " "), "script program place program"; got != want {
+			t.Errorf("reaped %s, want %s", got, want)
+		}
+	})
+	if err := j.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestSettleKeepsWhatItCannotFinish(t *testing.T) {
 	state := t.TempDir()
 	crash(t, state, 4)

@@ -153,7 +153,7 @@ func command(p Program, args []string, dir string, environ []string) (*exec.Cmd,
 		}
 		path = found
 	}
-	cmd := exec.Command(path, slices.Concat(p.Args, args)...) //nolint:gosec,noctx // the operator's program; run ends it
+	cmd := exec.Command(path, slices.Concat(p.Args, args)...) //nolint:noctx // run ends it
 	cmd.Dir, cmd.Env = dir, environ
 	cmd.SysProcAttr = ownGroup()
 	return cmd, nil
