@@ -287,6 +287,21 @@ func (p *opened) want(t testing.TB, in executor.Target, body, want string) {
 	}
 }
 
+// removeJob removes the containers of a job.
+func removeJob(t *testing.T, c *client.Client, id job.ID) {
+	t.Helper()
+	f := client.Filters{}.Add("label", fmt.Sprintf("com.gitlab.gitlab-runner.job.id=%d", id))
+	list, err := c.ContainerList(context.Background(), client.ContainerListOptions{All: true, Filters: f})
+	if err != nil {
+		t.Error(err)
+	}
+	for _, x := range list.Items {
+		if _, err := c.ContainerRemove(context.Background(), x.ID, client.ContainerRemoveOptions{Force: true}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // leftovers are the containers, temporary volumes and networks on the engine
 // that belong to a job.
 func leftovers(t testing.TB, c *client.Client, id job.ID) (found []string) {
