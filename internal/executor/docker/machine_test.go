@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -262,6 +263,9 @@ func TestNetworks(t *testing.T) {
 				t.Parallel()
 				o, r := options(t), request(t)
 				tt.change(&o.Config)
+				if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil && o.Config.EnableIPv6 {
+					t.Skipf("this machine has no IPv6: %v", err)
+				}
 				r.Variables = tt.vars
 				if strings.Contains(tt.body, "web:") {
 					r.Spec.Services = []job.Image{{
@@ -312,5 +316,27 @@ func TestVolumesOfImages(t *testing.T) {
 				t.Error(err)
 			}
 		}
+	}
+}
+
+// TestSharedMemory: helpers that see one /dev/shm do not mix up their scripts.
+func TestSharedMemory(t *testing.T) {
+	engine(t)
+	o := options(t)
+	o.Config.IPCMode = "host"
+	t.Run("group", func(t *testing.T) {
+		for n := range 3 {
+			t.Run(strconv.Itoa(n), func(t *testing.T) {
+				t.Parallel()
+				p := open(t, o, request(t))
+				for i := range 10 {
+					p.want(t, executor.Helper, fmt.Sprintf("echo job %d script %d", n, i), fmt.Sprintf("job %d script %d\n", n, i))
+				}
+				p.close(t)
+			})
+		}
+	})
+	if left, err := filepath.Glob("/dev/shm/.glassrunner-*"); err != nil || len(left) > 0 {
+		t.Errorf("left in the machine's /dev/shm: %v, %v", left, err)
 	}
 }
