@@ -99,6 +99,7 @@ start() {
   nsenter --net="/var/run/netns/$space" dockerd \
     --data-root "$dir/data" --exec-root "$dir/exec" --pidfile "$dir/pid" -H "unix://$dir/docker.sock" \
     -H "tcp://$inside:2376" --tlsverify --tlscacert "$dir/tls/ca.pem" --tlscert "$dir/tls/engine/engine.pem" --tlskey "$dir/tls/engine/engine-key.pem" \
+    --default-address-pool base=172.20.0.0/14,size=24 --default-address-pool base=fd00:6772::/104,size=112 \
     --insecure-registry "$host/32" "${flags[@]}" >>"$dir/log" 2>&1 </dev/null &
   pid=$!
   for _ in $(seq 300); do

@@ -336,17 +336,7 @@ func TestRemovedContainer(t *testing.T) {
 	r.Variables = job.Variables{{Key: "EXECUTOR_JOB_SECTION_ATTEMPTS", Value: "3"}}
 	p := open(t, o, r)
 	p.want(t, executor.Build, "echo one", "one\n")
-	remove := func() {
-		list, err := c.ContainerList(t.Context(), client.ContainerListOptions{All: true, Filters: client.Filters{}.Add("label", fmt.Sprintf("com.gitlab.gitlab-runner.job.id=%d", r.Spec.ID))})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, x := range list.Items {
-			if _, err := c.ContainerRemove(t.Context(), x.ID, client.ContainerRemoveOptions{Force: true}); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	remove := func() { removeJob(t, c, r.Spec.ID) }
 	remove()
 	p.want(t, executor.Build, "echo two", "two\n")
 	p.want(t, executor.Helper, "echo three", "three\n")
@@ -359,15 +349,7 @@ func TestRemovedContainerOnce(t *testing.T) {
 	c := engine(t)
 	o, r := options(t), request(t)
 	p := open(t, o, r)
-	list, err := c.ContainerList(t.Context(), client.ContainerListOptions{All: true, Filters: client.Filters{}.Add("label", fmt.Sprintf("com.gitlab.gitlab-runner.job.id=%d", r.Spec.ID))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, x := range list.Items {
-		if _, err := c.ContainerRemove(t.Context(), x.ID, client.ContainerRemoveOptions{Force: true}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	removeJob(t, c, r.Spec.ID)
 	if out, err := p.run(t, executor.Build, "echo"); err == nil || out != "" {
 		t.Errorf("got %q, %v, want an error about the container", out, err)
 	}

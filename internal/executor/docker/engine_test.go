@@ -28,10 +28,11 @@ const engineVar = "GLASSRUNNER_TEST_DOCKER"
 
 // Images of the tests, made of the machine's own busybox.
 const (
-	boxImage = "glassrunner-test/box:1"
-	boxUser  = "glassrunner-test/user:1"
-	boxEntry = "glassrunner-test/entry:1"
-	boxHelp  = "glassrunner-test/helper:1"
+	boxImage  = "glassrunner-test/box:1"
+	boxUser   = "glassrunner-test/user:1"
+	boxEntry  = "glassrunner-test/entry:1"
+	boxVolume = "glassrunner-test/volume:1"
+	boxHelp   = "glassrunner-test/helper:1"
 )
 
 // host is the address of the engine of the tests. Without one the test is
@@ -115,10 +116,11 @@ func load(t testing.TB, c *client.Client) {
 		t.Fatal(err)
 	}
 	for name, changes := range map[string][]string{
-		boxImage: {`CMD ["/bin/sh"]`},
-		boxUser:  {`USER ci`},
-		boxEntry: {`ENTRYPOINT ["/entry"]`},
-		boxHelp:  nil,
+		boxImage:  {`CMD ["/bin/sh"]`},
+		boxUser:   {`USER ci`},
+		boxEntry:  {`ENTRYPOINT ["/entry"]`},
+		boxVolume: {`VOLUME /data`},
+		boxHelp:   nil,
 	} {
 		repo, tag, _ := strings.Cut(name, ":")
 		r, err := c.ImageImport(context.Background(), client.ImageImportSource{Source: bytes.NewReader(b.Bytes()), SourceName: "-"}, repo, client.ImageImportOptions{Tag: tag, Changes: changes})
@@ -286,6 +288,21 @@ func (p *opened) want(t testing.TB, in executor.Target, body, want string) {
 	got, err := p.run(t, in, body)
 	if err != nil || got != want {
 		t.Errorf("%s\ngot %q, %v, want %q\n%s", body, got, err, want, p.log)
+	}
+}
+
+// removeJob removes the containers of a job.
+func removeJob(t *testing.T, c *client.Client, id job.ID) {
+	t.Helper()
+	f := client.Filters{}.Add("label", fmt.Sprintf("com.gitlab.gitlab-runner.job.id=%d", id))
+	list, err := c.ContainerList(context.Background(), client.ContainerListOptions{All: true, Filters: f})
+	if err != nil {
+		t.Error(err)
+	}
+	for _, x := range list.Items {
+		if _, err := c.ContainerRemove(context.Background(), x.ID, client.ContainerRemoveOptions{Force: true}); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

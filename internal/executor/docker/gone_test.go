@@ -99,17 +99,27 @@ func TestEngineGoesAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { removeJob(t, c, r.Spec.ID) }) // if the test ends early
 	for _, in := range []executor.Target{executor.Build, executor.Helper} {
-		out := &buffer{}
-		done := make(chan error, 1)
-		go func() {
+		out, done := &buffer{}, make(chan error, 1)
+		start := func() {
 			done <- env.Run(t.Context(), executor.Command{In: in, Script: wrap(r, "echo started; sleep 1000"), Stdout: out, Stderr: out})
-		}()
+		}
+		go start()
 		for end := time.Now().Add(30 * time.Second); out.String() == ""; {
 			if time.Now().After(end) {
 				t.Fatal("the script does not start")
 			}
-			time.Sleep(5 * time.Millisecond)
+			select {
+			case err := <-done:
+				// The helper's connection broke with the build's, and that
+				// may be noticed with the next script only.
+				if in != executor.Helper || err == nil || !strings.Contains(err.Error(), "its connection broke") {
+					t.Fatalf("the script did not start: %v", err)
+				}
+				go start()
+			case <-time.After(5 * time.Millisecond):
+			}
 		}
 		cable.pull()
 		select {

@@ -35,13 +35,14 @@ type helper struct {
 // helperMain opens volumes up and then carries out scripts, each announced by
 // a line with a mark and a size. A script is taken whole before it begins, so
 // that one that ends early leaves nothing behind that would be taken for the
-// next line; and into a file, since shells read a pipe byte by byte. What runs
-// in the background does not keep a signal waiting. %s becomes the shell.
+// next line; and into a file, since shells read a pipe byte by byte. Its name is
+// the first mark's: other jobs may see the directory. What runs in the background
+// does not keep a signal waiting. %s becomes the shell.
 const helperMain = `_m=$1; shift
 [ $# -eq 0 ] || chmod 0777 "$@"
 trap 'exit 0' TERM
 for _d in /dev/shm /tmp ''; do [ ! -w "$_d/" ] || break; done
-_f=$_d/.glassrunner-script _c=0
+_f=$_d/.glassrunner-$_m _c=0
 while printf '\036%%s %%s\036' "$_m" $_c && printf '\036%%s %%s\036' "$_m" $_c >&2 && read -r _m _s; do
   (umask 077; head -c "$_s" >"$_f")
   exec 3<"$_f"

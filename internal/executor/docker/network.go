@@ -2,9 +2,12 @@ package docker
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/url"
 	"strconv"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -108,15 +111,63 @@ func (n *network) address(c container.InspectResponse) string {
 	return "localhost" // all share one network stack
 }
 
+// seenNetwork is what an engine says of a network, as far as it matters here.
+// The client's type for it refuses the answers of Docker 20.10 for IPv6, whose
+// gateways have the length of a prefix.
+type seenNetwork struct {
+	ID         string         `json:"Id"`
+	Containers map[string]any // by number; only when one network is asked for
+}
+
+// networks lists those of a run.
+func (e *engine) networks(ctx context.Context, run string) ([]seenNetwork, error) {
+	filters, err := json.Marshal(map[string][]string{"label": {runLabel + "=" + run}})
+	if err != nil {
+		return nil, err
+	}
+	var list []seenNetwork
+	_, err = e.get(ctx, "/networks?filters="+url.QueryEscape(string(filters)), &list)
+	return list, err
+}
+
+// get asks the engine without the client's types. It returns the status.
+func (e *engine) get(ctx context.Context, path string, into any) (status int, err error) {
+	c := &http.Client{
+		Transport: &http.Transport{
+			DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return e.Dialer()(ctx) },
+			DisableKeepAlives: true,
+		},
+		CheckRedirect: client.CheckRedirect,
+	}
+	// The dialer knows where the engine is.
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://engine/v"+e.ClientVersion()+path, http.NoBody)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = resp.Body.Close() }() // only read
+	if resp.StatusCode != http.StatusOK {
+		return resp.StatusCode, fmt.Errorf("GET %s: %s", path, resp.Status)
+	}
+	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
+		return resp.StatusCode, fmt.Errorf("GET %s: %w", path, err)
+	}
+	return resp.StatusCode, nil
+}
+
 // removeNetwork removes a network after the containers that are still on it.
 func (e *engine) removeNetwork(ctx context.Context, id string) error {
-	info, err := e.NetworkInspect(ctx, id, client.NetworkInspectOptions{})
-	if cerrdefs.IsNotFound(err) {
+	var n seenNetwork
+	status, err := e.get(ctx, "/networks/"+url.PathEscape(id), &n)
+	if status == http.StatusNotFound {
 		return nil
 	}
 	var errs []error
 	if err == nil {
-		for c := range info.Network.Containers {
+		for c := range n.Containers {
 			errs = append(errs, e.removeContainer(ctx, c, true))
 		}
 	}

@@ -115,7 +115,9 @@ func (p *place) open(ctx context.Context) error {
 	err = p.openServices(ctx, started)
 	if err == nil {
 		p.stage("docker_pulling_image")
-		err = p.build.find(ctx, name)
+		if err = p.build.find(ctx, name); err == nil {
+			p.build.ahead(ctx)
+		}
 	}
 	if herr := started.wait(); herr != nil {
 		return herr
@@ -123,7 +125,6 @@ func (p *place) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.build.ahead(ctx)
 	p.stage("prepare")
 	return nil
 }
@@ -280,11 +281,11 @@ func (e *engine) removeRun(ctx context.Context, run string, anonymous bool) (int
 			errs = append(errs, fmt.Errorf("volume %s: %w", v.Name, err))
 		}
 	}
-	networks, err := e.NetworkList(ctx, client.NetworkListOptions{Filters: mine})
+	networks, err := e.networks(ctx, run)
 	if err != nil {
 		return n, errors.Join(append(errs, e.gone(err))...)
 	}
-	for _, net := range networks.Items {
+	for _, net := range networks {
 		errs = append(errs, e.removeNetwork(ctx, net.ID))
 	}
 	return n, errors.Join(errs...)
