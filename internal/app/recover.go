@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -40,14 +42,13 @@ func (a *App) recover(ctx context.Context) {
 		a.look(ctx, r, reap, minAge)
 		wg.Go(func() {
 			defer release()
-			s := recovery.Settler{Bus: a.bus, Reap: a.reap, Deliver: a.deliver}
-			s.Settle(ctx, orphans)
-			if len(orphans) > 0 {
+			s := recovery.Settler{Bus: a.bus, Reap: a.reap, Deliver: a.deliver, Settled: func() {
 				select {
 				case settled <- struct{}{}:
-				default:
+				default: // it is looked anyway
 				}
-			}
+			}}
+			s.Settle(ctx, orphans)
 		})
 		t := time.NewTimer(interval)
 		select {
@@ -154,6 +155,13 @@ func (a *App) deliver(ctx context.Context, r recovery.Record, path string) (int6
 		return 0, err
 	}
 	log, err := joblog.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		// The process died between the job's first line in the journal and
+		// that of its log.
+		if err = os.WriteFile(path, nil, 0o600); err == nil {
+			log, err = joblog.Open(path)
+		}
+	}
 	if err != nil {
 		return 0, fmt.Errorf("the job's log: %w", err)
 	}

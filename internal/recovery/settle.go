@@ -21,6 +21,8 @@ type Settler struct {
 	// ended, which is failed unless the record says otherwise. It returns how
 	// much of the log had not been sent.
 	Deliver func(ctx context.Context, r Record, logPath string) (unsent int64, err error)
+	// Settled is called after each job that was settled; nil: nothing is.
+	Settled func()
 	// First and Most bound the time between two tries; 0: 1 s and 1 min.
 	First, Most time.Duration
 }
@@ -61,6 +63,9 @@ func (s *Settler) settle(ctx context.Context, e *Entry) {
 		done.Err = err
 		s.Bus.Emit(ctx, done)
 		if err == nil {
+			if s.Settled != nil {
+				s.Settled()
+			}
 			return
 		}
 		t := time.NewTimer(delay)

@@ -12,36 +12,46 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/glassrunner/glassrunner/internal/fakegitlab"
 )
 
-// marks counts the processes of this test that carry a job's mark.
-func (w *world) marks() int {
-	n := 0
+// marks lists the processes of this test that carry a job's mark.
+func (w *world) marks() []int {
+	var pids []int
 	for pid := range w.jobProcesses() {
 		if env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid)); err == nil && bytes.Contains(env, []byte("GLASSRUNNER_JOB=")) {
-			n++
+			pids = append(pids, pid)
 		}
 	}
-	return n
+	slices.Sort(pids)
+	return pids
 }
 
-// stable returns what count says once it says the same for a while.
-func (w *world) stable(count func() int) int {
+// freeze stops these processes, so that what they are stays true, and returns
+// how many there are.
+func (w *world) freeze() int {
 	w.t.Helper()
-	last, since := -1, time.Now()
-	w.eventually("a stable number", func() bool {
-		if n := count(); n != last {
-			last, since = n, time.Now()
+	var last []int
+	w.eventually("all processes to stop", func() bool {
+		stopped := true
+		now := w.marks()
+		for _, pid := range now {
+			_ = syscall.Kill(pid, syscall.SIGSTOP)
+			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+			stopped = stopped && err == nil && bytes.Contains(stat, []byte(") T "))
 		}
-		return time.Since(since) > 150*time.Millisecond
+		same := slices.Equal(now, last)
+		last = now
+		return stopped && same
 	})
-	return last
+	return len(last)
 }
 
 var orphanLine = regexp.MustCompile(`Something of jobs that are over was left behind" kind=(\w+) count=(\d+)`)
@@ -81,7 +91,7 @@ func TestOrphansAfterKill(t *testing.T) {
 		<-time.After(time.Duration(rand.IntN(400)) * time.Millisecond)
 		w.disturb(ids...)
 		p.kill()
-		left := w.stable(w.marks)
+		left := w.freeze()
 		found += left
 		p = w.restart()
 		if left > 0 {
@@ -100,7 +110,7 @@ func TestOrphansAfterKill(t *testing.T) {
 				}
 			}
 		}
-		w.eventually("the end of all processes", func() bool { return w.marks() == 0 })
+		w.eventually("the end of all processes", func() bool { return len(w.marks()) == 0 })
 		p.waitValue(0, "glassrunner_jobs_running")
 		if got := p.counted("process"); left > 0 && got != left {
 			t.Errorf("round %d: %d processes were counted, %d were left", round, got, left)
@@ -132,7 +142,7 @@ func TestOrphansWithoutJournal(t *testing.T) {
 	w.until(id, "its script", printed("\nbegun\n"))
 	w.disturb(id)
 	p.kill()
-	left := w.stable(w.marks)
+	left := w.freeze()
 	if err := os.RemoveAll(filepath.Join(w.dir, ".glassrunner")); err != nil {
 		t.Fatal(err)
 	}
@@ -143,14 +153,14 @@ func TestOrphansWithoutJournal(t *testing.T) {
 	p.waitValue(float64(left), "glassrunner_orphans", "kind", "process")
 	m := p.waitMetrics("an age", func(m families) bool { return m.sum("glassrunner_orphan_oldest_seconds", "kind", "process") > 1 })
 	m.check(t, 0, "glassrunner_orphans_reaped_total")
-	if w.marks() != left {
+	if len(w.marks()) != left {
 		t.Error("a process was ended although nothing is to be removed")
 	}
 	w.write(text + "[orphans]\ninterval = \"200ms\"\nreap = true\nmin_age = \"1s\"\n")
 	m = p.waitMetrics("no orphans", noOrphans)
 	m.check(t, float64(left), "glassrunner_orphans_reaped_total", "kind", "process")
-	if n := w.marks(); n != 0 {
-		t.Errorf("%d processes are left", n)
+	if left := w.marks(); len(left) > 0 {
+		t.Errorf("processes %v are left", left)
 	}
 	want(t, w.run(fakegitlab.Job{Script: []string{"true"}}), "success")
 }
@@ -268,4 +278,28 @@ func TestOrphansOfDocker(t *testing.T) {
 	if text := e.left(w); text != "" {
 		t.Errorf("the engine still has %s", text)
 	}
+}
+
+// TestCrashBeforeTheLog kills a runner that has stored a job and not yet made
+// its log: the job is reported all the same.
+func TestCrashBeforeTheLog(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fakegitlab.Options{UpdateInterval: 60})
+	p := w.start(w.config(""))
+	id := w.enqueue(fakegitlab.Job{Script: []string{"echo begun; sleep 600"}})
+	w.until(id, "its script", printed("\nbegun\n"))
+	w.disturb(id)
+	p.kill()
+	// The server has all of it, so what is as if it had never been is the file.
+	if err := w.server.CutTrace(id, 0); err != nil {
+		t.Fatal(err)
+	}
+	logs, err := filepath.Glob(filepath.Join(w.dir, ".glassrunner", "process-*", "*", "log"))
+	if err != nil || len(logs) != 1 {
+		t.Fatalf("the logs are %v, %v", logs, err)
+	}
+	if err := os.Remove(logs[0]); err != nil {
+		t.Fatal(err)
+	}
+	w.recovered(id)
 }

@@ -194,10 +194,7 @@ func (d *Driver) Open(_ context.Context, r executor.Request) (executor.Env, erro
 	if err != nil {
 		return nil, err
 	}
-	tree, err := d.plant(d.o.Owner + rand.Text())
-	if err != nil {
-		return nil, errors.Join(err, files.close())
-	}
+	tree := d.plant(d.o.Owner + rand.Text())
 	d.o.Places.enter(r.Dirs.Temp)
 	e := &env{d: d, argv: argv, files: files, tree: tree, stage: r.Stage, temp: r.Dirs.Temp}
 	if r.Claim != nil {
@@ -206,9 +203,10 @@ func (d *Driver) Open(_ context.Context, r executor.Request) (executor.Env, erro
 		c.Data[claimBuilds], c.Data[claimTemp] = r.Dirs.Builds, r.Dirs.Temp
 		if err := r.Claim(c); err != nil {
 			d.o.Places.leave(r.Dirs.Temp)
-			return nil, errors.Join(fmt.Errorf("remembering the job's processes: %w", err), tree.uproot(), files.close())
+			return nil, errors.Join(fmt.Errorf("remembering the job's processes: %w", err), files.close())
 		}
 	}
+	tree.root(d.o.Log) // what is claimed first is never lost
 	return e, nil
 }
 

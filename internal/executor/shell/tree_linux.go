@@ -43,20 +43,24 @@ type tree struct {
 	meter   meter
 }
 
-// plant makes an empty tree.
-func (d *Driver) plant(mark string) (*tree, error) {
+// plant makes an empty tree, which can be claimed. Nothing of it exists yet.
+func (d *Driver) plant(mark string) *tree {
 	t := &tree{mark: mark, since: ticksNow(), scan: d.cgroups == "" || d.owner != nil, leaders: map[int]uint64{}}
-	if d.cgroups == "" {
-		return t, nil
+	if d.cgroups != "" {
+		t.group = filepath.Join(d.cgroups, groupPrefix+mark)
 	}
-	dir := filepath.Join(d.cgroups, groupPrefix+mark)
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		d.o.Log.Debug("no control group for a job", "error", err)
-		t.scan = true
-		return t, nil
+	return t
+}
+
+// root makes the tree's control group.
+func (t *tree) root(log *slog.Logger) {
+	if t.group == "" {
+		return
 	}
-	t.group = dir
-	return t, nil
+	if err := os.Mkdir(t.group, 0o755); err != nil {
+		log.Debug("no control group for a job", "error", err)
+		t.group, t.scan = "", true
+	}
 }
 
 // start starts a shell in the tree.
