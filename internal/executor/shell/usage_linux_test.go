@@ -36,7 +36,7 @@ func TestUsageOfDaemons(t *testing.T) {
 		}
 	}
 	want := 0.0
-	for _, f := range strings.Fields(string(text)) {
+	for f := range strings.FieldsSeq(string(text)) {
 		s, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimPrefix(f, "0m"), "s"), 64)
 		if err != nil {
 			t.Fatalf("times says %q", text)
