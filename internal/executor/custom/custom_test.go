@@ -115,7 +115,7 @@ func TestConformance(t *testing.T) {
 			Request:   func(t *testing.T) executor.Request { return request(t) },
 			Script:    wrap,
 			Alive:     alive,
-			Successor: func(t *testing.T) executor.Driver { return driver(t, o) },
+			Successor: func(t *testing.T) executor.Driver { return driver(t, o) }, Unmeasured: true,
 		}
 	})
 }

@@ -35,6 +35,8 @@ type Harness struct {
 	// Successor returns a driver as a later process would have it, for Reap.
 	// nil: the driver makes no claims.
 	Successor func(t *testing.T) executor.Driver
+	// Unmeasured: the driver cannot tell what a job uses.
+	Unmeasured bool
 	// Stranger returns a driver on the same machine of a runner with another
 	// state directory. nil: the driver makes no claims.
 	Stranger func(t *testing.T) executor.Driver
