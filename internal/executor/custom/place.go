@@ -31,7 +31,6 @@ type place struct {
 	dir    string   // "": there is nothing to clean up
 	env    []string // beyond the runner's own
 	answer answer
-	meter  meter
 }
 
 // open asks where the job lives and has the place made.

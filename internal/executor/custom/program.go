@@ -61,9 +61,6 @@ func (p *place) run(ctx context.Context, what string, pr Program, args []string,
 		grace = p.d.o.Grace
 	}
 	err = await(ctx, cmd, grace, p.d.o.Force)
-	if dormant(err) == nil { // it was waited for
-		p.meter.add(cmd.ProcessState)
-	}
 	if errors.Is(err, errStopped) || dormant(err) != nil {
 		return errors.Join(context.Cause(ctx), dormant(err))
 	}
