@@ -1,0 +1,100 @@
+package rules
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"text/template"
+	"time"
+)
+
+// The forms of a file for promtool test rules.
+type (
+	testFile struct {
+		RuleFiles          []string   `yaml:"rule_files"`
+		EvaluationInterval string     `yaml:"evaluation_interval"`
+		Tests              []testCase `yaml:"tests"`
+	}
+	testCase struct {
+		Interval string      `yaml:"interval"`
+		Name     string      `yaml:"name"`
+		Series   []Series    `yaml:"input_series"`
+		Alerts   []testAlert `yaml:"alert_rule_test"`
+	}
+	testAlert struct {
+		EvalTime  string     `yaml:"eval_time"`
+		AlertName string     `yaml:"alertname"`
+		Alerts    []expected `yaml:"exp_alerts"`
+	}
+	expected struct {
+		Labels      map[string]string `yaml:"exp_labels"`
+		Annotations map[string]string `yaml:"exp_annotations"`
+	}
+)
+
+// TestFile is the tests of one group's alerts for promtool test rules. Every
+// alert must have a test of firing and one of staying silent.
+func TestFile(g Group) ([]byte, error) {
+	f := testFile{RuleFiles: []string{"../rules.yaml", "../alerts.yaml"}, EvaluationInterval: "1m"}
+	for _, a := range g.Alerts {
+		if len(a.Fires) == 0 || len(a.Silent) == 0 {
+			return nil, fmt.Errorf("%s needs a test of firing and one of staying silent", a.Name)
+		}
+		for _, c := range a.Fires {
+			t, err := a.test(c, true)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %s: %w", a.Name, c.Name, err)
+			}
+			f.Tests = append(f.Tests, t)
+		}
+		for _, c := range a.Silent {
+			t, err := a.test(c, false)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %s: %w", a.Name, c.Name, err)
+			}
+			f.Tests = append(f.Tests, t)
+		}
+	}
+	return Marshal(f)
+}
+
+func (a Alert) test(c Case, fires bool) (testCase, error) {
+	at := testAlert{EvalTime: c.At.String(), AlertName: a.Name, Alerts: []expected{}}
+	verb := "is silent"
+	if fires {
+		verb = "fires"
+		labels := map[string]string{"severity": string(a.Severity)}
+		maps.Copy(labels, c.Labels)
+		want := expected{Labels: labels, Annotations: map[string]string{"runbook_url": a.Runbook()}}
+		for name, text := range map[string]string{"summary": a.Summary, "description": a.Description} {
+			said, err := c.expand(text)
+			if err != nil {
+				return testCase{}, err
+			}
+			want.Annotations[name] = said
+		}
+		at.Alerts = append(at.Alerts, want)
+	}
+	if c.At%time.Minute != 0 || c.At == 0 {
+		return testCase{}, errors.New("At must be whole minutes")
+	}
+	return testCase{Interval: "1m", Name: a.Name + " " + verb + ": " + c.Name, Series: c.Series, Alerts: []testAlert{at}}, nil
+}
+
+// expand is what Prometheus will make of an annotation. The value's own
+// formatting is not repeated here: the case says what it comes to, and
+// promtool compares that with what Prometheus prints.
+func (c Case) expand(text string) (string, error) {
+	value := func(any) string { return c.Value }
+	t, err := template.New("").Option("missingkey=error").Funcs(template.FuncMap{
+		"humanize": value, "humanizeDuration": value, "humanizePercentage": value, "humanize1024": value,
+		"why": func() string { return c.Why },
+	}).Parse("{{ $labels := .Labels }}{{ $value := .Value }}" + text)
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	err = t.Execute(&b, map[string]any{"Labels": c.Labels, "Value": c.Value})
+	return b.String(), err
+}
