@@ -63,6 +63,15 @@ func TestMixinQueries(t *testing.T) {
 	if err := json.Unmarshal(text, &queries); err != nil {
 		t.Fatal(err)
 	}
+	pages, err := filepath.Glob("../../docs/runbooks/Runner*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range pages {
+		for _, expr := range codeBlocks(t, page, "## Diagnosis", "promql") {
+			queries = append(queries, shippedQuery{Where: filepath.Base(page), Expr: expr, Quiet: "nothing is wrong in the demo"})
+		}
+	}
 	for _, h := range habits() {
 		queries = append(queries, shippedQuery{Where: h.where, Expr: h.expr, Quiet: h.quiet})
 	}
@@ -276,4 +285,146 @@ alerting:
 	has(t, annotations["description"], "box-0", runner.addr, "Class of the failures: connect.")
 	has(t, annotations["runbook_url"], "/docs/runbooks/RunnerCannotReachGitLab.md")
 	server.stop()
+}
+
+// codeBlocks returns the blocks in a language of a part of a page, from a
+// heading to the next one.
+func codeBlocks(t *testing.T, page, heading, language string) []string {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, part, found := strings.Cut(string(text), "\n"+heading+"\n")
+	if !found {
+		t.Fatalf("%s has no %q", page, heading)
+	}
+	part, _, _ = strings.Cut(part, "\n## ")
+	var blocks []string
+	for _, m := range regexp.MustCompile("(?s)\n```" + language + "\n(.*?)\n```\n").FindAllStringSubmatch(part, -1) {
+		blocks = append(blocks, m[1])
+	}
+	return blocks
+}
+
+// TestMonitoringGuide does what docs/monitoring.md tells, to the letter, but
+// for ports and the time that alerts wait before they fire.
+func TestMonitoringGuide(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"prometheus", "promtool", "prometheus-alertmanager", "amtool", "curl"} {
+		needs(t, name)
+	}
+	w := bareWorld(t)
+	t.Cleanup(w.finish)
+	shipped := filepath.Join(w.dir, "deploy", "monitoring")
+	if err := os.CopyFS(shipped, os.DirFS(monitoring(t, "."))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(impatient(t, w), filepath.Join(shipped, "alerts.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	bin := filepath.Join(w.dir, "bin")
+	if err := os.Mkdir(bin, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(binary, filepath.Join(bin, "glassrunner")); err != nil {
+		t.Fatal(err)
+	}
+	blocks := codeBlocks(t, "../../docs/monitoring.md", "## From nothing to a firing alert", "shell")
+	if len(blocks) != 4 {
+		t.Fatalf("the guide has %d blocks, this test was made for 4", len(blocks))
+	}
+	script := strings.NewReplacer(
+		"localhost:9252", "127.0.0.1:"+freePort(t, "127.0.0.1"),
+		"localhost:9090", "127.0.0.1:"+freePort(t, "127.0.0.1"),
+		"localhost:9093", "127.0.0.1:"+freePort(t, "127.0.0.1"),
+	).Replace("set -eu\n" + strings.Join(blocks, "\n"))
+	p := w.program("/bin/bash", []string{"PATH=" + bin + ":" + os.Getenv("PATH")}, "-c", script)
+	if code := p.exitWithin(2 * patience); code != 0 {
+		for _, name := range []string{"runner.log", "prometheus.log", "alertmanager.log"} {
+			text, _ := os.ReadFile(filepath.Join(w.dir, "first-alert", name))
+			t.Logf("%s:\n%s", name, tail(string(text), 2000))
+		}
+		t.Fatalf("exit code %d\n%s", code, p.log)
+	}
+	has(t, p.log.String(), `result="failed"`, "rules found", "RunnerCannotReachGitLab", "Class of the failures: connect.")
+	if exists(filepath.Join(w.dir, "first-alert")) {
+		t.Error("the guide leaves its directory behind")
+	}
+}
+
+// TestMixinTools runs promtool's checks and tests of the rules, as
+// docs/monitoring.md tells.
+func TestMixinTools(t *testing.T) {
+	t.Parallel()
+	needs(t, "promtool")
+	w := bareWorld(t)
+	t.Cleanup(w.finish)
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := codeBlocks(t, "../../docs/monitoring.md", "## Rules and dashboards", "shell")
+	if len(blocks) != 1 {
+		t.Fatalf("the section has %d blocks, this test was made for 1", len(blocks))
+	}
+	p := w.program("/bin/bash", nil, "-c", "set -eu\ncd \"$0\"\n"+blocks[0], root)
+	if code := p.exit(); code != 0 {
+		t.Errorf("exit code %d\n%s", code, p.log)
+	}
+	has(t, p.log.String(), "rules found", "Unit Testing:", "queue.yaml")
+}
+
+// TestMixinRunbooks holds the commands of the runbooks to what can be run: the
+// shell reads them, their programs are known ones, what is asked of the runner
+// is answered, and its own commands exist.
+func TestMixinRunbooks(t *testing.T) {
+	t.Parallel()
+	others := strings.Fields("awk cat curl date df docker docker-machine free getent grep journalctl kubectl ls openssl pidof promtool ps sed sort ss sudo systemctl tail timedatectl uniq uptime head")
+	pages, err := filepath.Glob("../../docs/runbooks/Runner*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("%d runbooks, %v", len(pages), err)
+	}
+	w := bareWorld(t)
+	t.Cleanup(w.finish)
+	demo := startDemo(w)
+	asked, commands := map[string]bool{}, map[string]bool{}
+	for _, page := range pages {
+		name := filepath.Base(page)
+		for _, block := range codeBlocks(t, page, "## Diagnosis", "shell") {
+			if p := w.program("/bin/bash", nil, "-n", "-c", block); p.exit() != 0 {
+				t.Errorf("%s: the shell does not read\n%s\n%s", name, block, p.log)
+			}
+			for _, m := range regexp.MustCompile(`localhost:9252(/[^\s'"]*)`).FindAllStringSubmatch(block, -1) {
+				asked[m[1]] = true
+			}
+			for line := range strings.Lines(block) {
+				for part := range strings.SplitSeq(regexp.MustCompile(`'[^']*'`).ReplaceAllString(line, "''"), "|") {
+					words := strings.Fields(part)
+					switch {
+					case len(words) == 0:
+					case words[0] == "glassrunner":
+						commands[words[1]] = true
+					case !slices.Contains(others, words[0]):
+						t.Errorf("%s: %s is not a program that this test knows", name, words[0])
+					}
+				}
+			}
+		}
+	}
+	for path := range asked {
+		if res, body := demo.get(path); res.StatusCode != http.StatusOK && res.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("%s is answered with %d: %s", path, res.StatusCode, body)
+		}
+	}
+	for command := range commands {
+		args := []string{command, "--help"}
+		if strings.HasPrefix(command, "-") {
+			args = []string{command}
+		}
+		if p := w.command(nil, args...); p.exit() != 0 {
+			t.Errorf("glassrunner %s: %s", command, p.log)
+		}
+	}
+	stopDemo(demo)
 }
