@@ -301,7 +301,7 @@ func codeBlocks(t *testing.T, page, heading, language string) []string {
 	}
 	part, _, _ = strings.Cut(part, "\n## ")
 	var blocks []string
-	for _, m := range regexp.MustCompile("(?s)\n```" + language + "\n(.*?)\n```\n").FindAllStringSubmatch(part, -1) {
+	for _, m := range regexp.MustCompile("(?s)\n```"+language+"\n(.*?)\n```\n").FindAllStringSubmatch(part, -1) {
 		blocks = append(blocks, m[1])
 	}
 	return blocks
