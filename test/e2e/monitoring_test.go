@@ -83,58 +83,58 @@ func TestMixinQueries(t *testing.T) {
 		"text":   startPrometheus(w, demo.addr, loaded),
 		"native": startPrometheus(w, demo.addr, loaded, "--enable-feature", "native-histograms"),
 	}
-	for name, server := range servers {
-		left := slices.Clone(queries)
-		err := poll(2*patience, func() bool {
-			left = slices.DeleteFunc(left, func(q shippedQuery) bool {
+	left := map[string][]shippedQuery{"text": slices.Clone(queries), "native": slices.Clone(queries)}
+	err = poll(patience, func() bool {
+		for name, server := range servers {
+			left[name] = slices.DeleteFunc(left[name], func(q shippedQuery) bool {
 				samples, err := server.query(q.Expr)
 				if err != nil {
 					t.Errorf("%s: %s: %v\n%s", name, q.Where, err, q.Expr)
 					return true
 				}
-				if q.Quiet != "" || q.Pending != "" || len(samples) > 0 {
-					return true
-				}
 				// Who reads buckets by name has none of them with native histograms.
-				return name == "native" && strings.Contains(q.Expr, "_bucket") && strings.HasPrefix(q.Where, "habit")
+				bucketless := name == "native" && strings.HasPrefix(q.Where, "habit") && strings.Contains(q.Expr, "_bucket")
+				return len(samples) > 0 || q.Quiet != "" || q.Pending != "" || bucketless
 			})
-			return len(left) == 0
-		})
-		if err != nil {
-			for _, q := range left {
-				t.Errorf("%s: %s has no data:\n%s", name, q.Where, q.Expr)
-			}
 		}
-		var answer struct {
-			Data struct {
-				Groups []struct {
-					Rules []struct{ Name, Health, LastError, State string }
-				}
-			}
+		return len(left["text"])+len(left["native"]) == 0
+	})
+	for name, queries := range left {
+		for _, q := range queries {
+			t.Errorf("%s: %s has no data (%v):\n%s", name, q.Where, err, q.Expr)
 		}
-		w.eventually("all rules to be evaluated", func() bool {
-			if err := server.api("rules", &answer); err != nil {
-				return false
-			}
-			for _, g := range answer.Data.Groups {
-				for _, r := range g.Rules {
-					if r.Health == "unknown" {
-						return false
-					}
-				}
-			}
-			return len(answer.Data.Groups) > 0
-		})
-		for _, g := range answer.Data.Groups {
-			for _, r := range g.Rules {
-				if r.Health != "ok" || r.State == "firing" {
-					t.Errorf("%s: rule %s is %s and %s in a demo where all is well: %s", name, r.Name, r.Health, r.State, r.LastError)
-				}
-			}
-		}
+	}
+	for name, server := range servers {
+		server.checkRules(name)
 		server.stop()
 	}
 	stopDemo(demo)
+}
+
+// checkRules waits until every rule was evaluated, and expects that none failed
+// or fires.
+func (p *prometheus) checkRules(name string) {
+	p.w.t.Helper()
+	type rule struct{ Name, Health, LastError, State string }
+	var rules []rule
+	p.w.eventually("all rules to be evaluated", func() bool {
+		var answer struct {
+			Data struct{ Groups []struct{ Rules []rule } }
+		}
+		if err := p.api("rules", &answer); err != nil {
+			return false
+		}
+		rules = nil
+		for _, g := range answer.Data.Groups {
+			rules = append(rules, g.Rules...)
+		}
+		return len(rules) > 0 && !slices.ContainsFunc(rules, func(r rule) bool { return r.Health == "unknown" })
+	})
+	for _, r := range rules {
+		if r.Health != "ok" || r.State == "firing" {
+			p.w.t.Errorf("%s: rule %s is %s and %s although all is well: %s", name, r.Name, r.Health, r.State, r.LastError)
+		}
+	}
 }
 
 // habit is what people ask of GitLab Runner's metrics.

@@ -32,7 +32,7 @@ func pending() []names.Metric {
 		{Name: "glassrunner_job_result_delivery_duration_seconds", Type: "histogram", Labels: runner},
 		{Name: "glassrunner_oldest_running_job_seconds", Type: "gauge", Labels: runner},
 		{Name: "glassrunner_job_output_silence_seconds_max", Type: "gauge", Labels: runner},
-		{Name: "glassrunner_job_phase_age_seconds_max", Type: "gauge", Labels: with(names.Label{Name: "phase"})},
+		{Name: "glassrunner_job_phase_age_seconds_max", Type: "gauge", Labels: with(of("phase", "resolve_secrets", "prepare_executor", "prepare_script", "get_sources", "restore_cache", "download_artifacts", "step_script", "after_script", "archive_cache", "upload_artifacts", "cleanup_file_variables", "cleanup_executor"))},
 		{Name: "glassrunner_jobs_overdue", Type: "gauge", Labels: runner},
 		{Name: "glassrunner_disk_free_bytes", Type: "gauge", Labels: disk},
 		{Name: "glassrunner_disk_size_bytes", Type: "gauge", Labels: disk},

@@ -141,7 +141,7 @@ func jobs() []Alert {
 		},
 		{
 			Name: "RunnerJobStuckPreparing", Severity: Warning,
-			Expr:        `glassrunner_job_phase_age_seconds_max{phase=~"resolve_secrets|prepare_executor|prepare_script|get_sources|clear_worktree|restore_cache|download_artifacts"} > 1800`,
+			Expr:        `glassrunner_job_phase_age_seconds_max{phase=~"resolve_secrets|prepare_executor|prepare_script|get_sources|restore_cache|download_artifacts"} > 1800`,
 			Summary:     "A job of runner {{ $labels.runner_name }} does not get to its script.",
 			Description: "A job of runner {{ $labels.runner_name }} on {{ $labels.instance }} has been in {{ $labels.phase }} for {{ $value | humanizeDuration }}: an image pull or a transfer hangs.",
 			Fires: []Case{{
@@ -155,14 +155,14 @@ func jobs() []Alert {
 		},
 		{
 			Name: "RunnerJobStuckUploading", Severity: Warning,
-			Expr:        `glassrunner_job_phase_age_seconds_max{phase=~"archive_cache|archive_cache_on_failure|upload_artifacts_on_success|upload_artifacts_on_failure|cleanup_file_variables"} > 1800`,
+			Expr:        `glassrunner_job_phase_age_seconds_max{phase=~"archive_cache|upload_artifacts|cleanup_file_variables|cleanup_executor"} > 1800`,
 			Summary:     "A job of runner {{ $labels.runner_name }} does not end.",
 			Description: "A job of runner {{ $labels.runner_name }} on {{ $labels.instance }} has been in {{ $labels.phase }} for {{ $value | humanizeDuration }}, after its script: an upload hangs.",
 			Fires: []Case{{
-				Name: "an upload hangs", At: 32 * minutes, Labels: runnerLabels("phase", "upload_artifacts_on_success"), Value: "32m 0s",
-				Series: []Series{ofRunner("glassrunner_job_phase_age_seconds_max", `phase="upload_artifacts_on_success"`, "0+60x60")},
+				Name: "an upload hangs", At: 32 * minutes, Labels: runnerLabels("phase", "upload_artifacts"), Value: "32m 0s",
+				Series: []Series{ofRunner("glassrunner_job_phase_age_seconds_max", `phase="upload_artifacts"`, "0+60x60")},
 			}},
-			Silent: []Case{{Name: "a slow upload", At: 20 * minutes, Series: []Series{ofRunner("glassrunner_job_phase_age_seconds_max", `phase="upload_artifacts_on_success"`, "0+60x60")}}},
+			Silent: []Case{{Name: "a slow upload", At: 20 * minutes, Series: []Series{ofRunner("glassrunner_job_phase_age_seconds_max", `phase="upload_artifacts"`, "0+60x60")}}},
 		},
 		{
 			Name: "RunnerJobsOutOfMemory", Severity: Warning,
