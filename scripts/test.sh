@@ -146,6 +146,7 @@ step_lint() {
   lint=$(tool golangci-lint)
   "$lint" config verify
   "$lint" run
+  (cd tools/mixin && "$lint" run --config ../../.golangci.yml)
 }
 
 # vulnerabilities needs the database of known ones, so it runs only where GOVULNDB says where that is.

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,13 +17,8 @@ import (
 )
 
 // check says everything that is wrong with rules, panels and runbooks.
-func check(root, metrics string) error {
-	f, err := os.Open(metrics)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	list, err := names.Read(f)
+func check(root *os.Root, metrics []byte, out io.Writer) error {
+	list, err := names.Read(bytes.NewReader(metrics))
 	if err != nil {
 		return err
 	}
@@ -55,9 +53,9 @@ func check(root, metrics string) error {
 	if len(problems) > 0 {
 		return report(problems)
 	}
-	fmt.Printf("%d queries name nothing that the program cannot emit\n", len(all))
+	fmt.Fprintf(out, "%d queries name nothing that the program cannot emit\n", len(all))
 	if n := len(pending()); n > 0 {
-		fmt.Printf("!! %d metrics are taken as emitted although the program lacks them: tools/mixin/pending.go\n", n)
+		fmt.Fprintf(out, "!! %d metrics are taken as emitted although the program lacks them: tools/mixin/pending.go\n", n)
 	}
 	return nil
 }
@@ -75,7 +73,7 @@ func report(problems []string) error {
 }
 
 // runbooks checks the pages of the alerts and returns their queries.
-func runbooks(root string, problems *[]string) []Query {
+func runbooks(root *os.Root, problems *[]string) []Query {
 	bad := func(format string, args ...any) { *problems = append(*problems, fmt.Sprintf(format, args...)) }
 	var all []Query
 	pages := map[string]bool{"README.md": true}
@@ -83,7 +81,7 @@ func runbooks(root string, problems *[]string) []Query {
 		for _, a := range g.Alerts {
 			name := a.Name + ".md"
 			pages[name] = true
-			text, err := os.ReadFile(filepath.Join(root, runbookDir, name))
+			text, err := root.ReadFile(filepath.Join(runbookDir, name))
 			if err != nil {
 				bad("%s has no runbook: %v", a.Name, err)
 				continue
@@ -107,7 +105,7 @@ func runbooks(root string, problems *[]string) []Query {
 			}
 		}
 	}
-	files, err := os.ReadDir(filepath.Join(root, runbookDir))
+	files, err := fs.ReadDir(root.FS(), runbookDir)
 	if err != nil {
 		bad("%v", err)
 	}

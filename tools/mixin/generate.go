@@ -27,22 +27,21 @@ func generated() []string {
 }
 
 // generate writes all files anew.
-func generate(root string) error {
+func generate(root *os.Root) error {
 	files, err := render()
 	if err != nil {
 		return err
 	}
 	for _, dir := range generated() {
-		if err := os.RemoveAll(filepath.Join(root, dir)); err != nil {
+		if err := root.RemoveAll(dir); err != nil {
 			return err
 		}
 	}
 	for name, content := range files {
-		path := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			return err
 		}
-		if err := os.WriteFile(path, content, 0o644); err != nil {
+		if err := root.WriteFile(name, content, 0o644); err != nil {
 			return err
 		}
 	}

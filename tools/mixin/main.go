@@ -11,22 +11,36 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 )
 
 func main() {
-	if err := run(os.Args[1:]); err != nil {
+	if err := run(os.Args[1:], os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "mixin:", err)
-		os.Exit(1)
+		os.Exit(1) //nolint:forbidigo // this is a program's main
 	}
 }
 
-func run(args []string) error {
-	switch {
-	case len(args) == 2 && args[0] == "generate":
-		return generate(args[1])
-	case len(args) == 3 && args[0] == "check":
-		return check(args[1], args[2])
+func run(args []string, out io.Writer) error {
+	usage := errors.New("usage: mixin generate ROOT | mixin check ROOT METRICS")
+	if len(args) < 2 {
+		return usage
 	}
-	return errors.New("usage: mixin generate ROOT | mixin check ROOT METRICS")
+	root, err := os.OpenRoot(args[1])
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
+	switch {
+	case args[0] == "generate" && len(args) == 2:
+		return generate(root)
+	case args[0] == "check" && len(args) == 3:
+		metrics, err := os.ReadFile(args[2])
+		if err != nil {
+			return err
+		}
+		return check(root, metrics, out)
+	}
+	return usage
 }

@@ -1,6 +1,10 @@
 package main
 
-import "github.com/glassrunner/glassrunner/tools/mixin/names"
+import (
+	"slices"
+
+	"github.com/glassrunner/glassrunner/tools/mixin/names"
+)
 
 // pending are metrics that rules and panels name before the program has them.
 // The check takes them as emitted, and fails once the program has them, so that
@@ -8,7 +12,7 @@ import "github.com/glassrunner/glassrunner/tools/mixin/names"
 func pending() []names.Metric {
 	runner := []names.Label{{Name: "runner"}, {Name: "runner_name"}, {Name: "system_id"}}
 	of := func(name string, values ...string) names.Label { return names.Label{Name: name, Values: values} }
-	with := func(more ...names.Label) []names.Label { return append(runner[:len(runner):len(runner)], more...) }
+	with := func(more ...names.Label) []names.Label { return append(slices.Clip(runner), more...) }
 	disk := []names.Label{of("root", "builds", "cache", "state", "engine"), {Name: "path"}}
 	kind := []names.Label{of("kind", "container", "volume", "network", "process", "directory")}
 	return []names.Metric{

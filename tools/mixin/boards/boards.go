@@ -28,7 +28,7 @@ func results() look {
 }
 
 // bad is a number that should be 0.
-func bad(unit string) look { return look{unit: unit, steps: []any{"green", 1.0, "red"}} }
+func bad() look { return look{unit: "none", steps: []any{"green", 1.0, "red"}} }
 
 // toRunner opens the board of the runner that was clicked.
 func toRunner() *Property {
@@ -41,14 +41,14 @@ func fleet() Dashboard {
 	b := board("fleet", "Fleet", "All runners at a glance: are they up, how full are they, do jobs succeed.", allVariables()...)
 	b.row("Now")
 	b.stat("Processes up", "Processes that answer Prometheus.", look{unit: "none"}, q(`count(glassrunner_process_state{@p,state="running"} == 1)`, ""))
-	b.stat("Runners not ready", "Runner entries that can take no job now; /-/ready says why.", bad("none"), q(`sum(glassrunner_runner_ready{@r} == bool 0)`, ""))
+	b.stat("Runners not ready", "Runner entries that can take no job now; /-/ready says why.", bad(), q(`sum(glassrunner_runner_ready{@r} == bool 0)`, ""))
 	b.stat("Jobs running", "Accepted jobs whose result is not delivered yet.", look{unit: "none"}, q(`sum(glassrunner_jobs_running{@r})`, ""))
 	b.stat("Slots in use", "Jobs running, of all that the processes may run at once.", look{unit: "percentunit", max: 1, steps: []any{"green", 0.8, "orange", 0.95, "red"}}, q(`sum(glassrunner_jobs_running{@p}) / sum(glassrunner_concurrent{@p})`, ""))
 	b.stat("Jobs that succeeded", "Of those that ended in the chosen time.", results(), q(`sum(increase(glassrunner_jobs_finished_total{@r,result="success"}[$__range])) / sum(increase(glassrunner_jobs_finished_total{@r}[$__range]))`, ""))
-	b.stat("Alerts", "Alerts of the shipped rules that fire now.", bad("none"), quiet(noAlert, `count(ALERTS{alertname=~"Runner.*",alertstate="firing"})`, ""))
-	b.table(half, "Firing alerts", "Each alert's page in docs/runbooks says what to do.", map[string]string{"alertname": "Alert", "severity": "Severity", "instance": "Instance", "runner_name": "Runner", "reason": "Reason"}, nil,
+	b.stat("Alerts", "Alerts of the shipped rules that fire now.", bad(), quiet(noAlert, `count(ALERTS{alertname=~"Runner.*",alertstate="firing"})`, ""))
+	b.table("Firing alerts", "Each alert's page in docs/runbooks says what to do.", map[string]string{"alertname": "Alert", "severity": "Severity", "instance": "Instance", "runner_name": "Runner", "reason": "Reason"}, nil,
 		column{"Firing", "none", quiet(noAlert, `sum by (alertname, severity, instance, runner_name, reason) (ALERTS{alertname=~"Runner.*",alertstate="firing"})`, "")})
-	b.table(half, "Runners", "A click on a name opens its board.", map[string]string{"instance": "Instance", "runner_name": "Runner"}, toRunner(),
+	b.table("Runners", "A click on a name opens its board.", map[string]string{"instance": "Instance", "runner_name": "Runner"}, toRunner(),
 		column{"Ready", "none", q(`min by (instance, runner_name) (glassrunner_runner_ready{@r})`, "")},
 		column{"Running", "none", q(`sum by (instance, runner_name) (glassrunner_jobs_running{@r})`, "")},
 		column{"Limit", "none", q(`sum by (instance, runner_name) (glassrunner_limit{@r})`, "")},
@@ -112,7 +112,7 @@ func queueing() Dashboard {
 	b.stat("Jobs an hour", "", look{unit: "none"}, q(`sum(runner:jobs_started:increase1h{job=~"$job",runner_name=~"$runner_name"})`, ""))
 	b.stat("Queue size", "As GitLab told it with the last job.", look{unit: "none"}, quiet("only some versions of GitLab tell it", `max(gitlab_runner_job_queue_size{@r})`, ""))
 	b.stat("Slots in use", "", look{unit: "percentunit", max: 1, steps: []any{"green", 0.8, "orange", 0.95, "red"}}, q(`max(instance:job_slots:utilisation{@p})`, ""))
-	b.stat("Disks that stop work", "Roots below their floor.", bad("none"), q(`sum(glassrunner_disk_blocked{@p})`, ""))
+	b.stat("Disks that stop work", "Roots below their floor.", bad(), q(`sum(glassrunner_disk_blocked{@p})`, ""))
 	b.graph(half, "Late jobs by runner", "Share of the jobs of half an hour that waited for more than 60 s; dashed: where the error budget begins to burn.", look{unit: "percentunit", max: 1, steps: []any{"transparent", 0.05, "orange", 0.3, "red"}}, q(`runner:job_queue_late:ratio_rate30m{job=~"$job",runner_name=~"$runner_name"}`, "{{runner_name}}"))
 	b.graph(half, "Time in the queue", "As GitLab measured it.", look{unit: "s"},
 		q(quantile(0.5, queueSeconds, "@r", ""), "median"), q(quantile(0.95, queueSeconds, "@r", ""), "95 %"), q(quantile(0.99, queueSeconds, "@r", ""), "99 %"))
@@ -180,15 +180,15 @@ func autoscaling() Dashboard {
 func process() Dashboard {
 	b := board("process", "Process", "The runner's own process: health, configuration, requests to GitLab, cost.", processVariables()...)
 	b.row("Health")
-	b.stat("Parts that hang", "Of scheduler, polling and executors.", bad("none"), q(`sum(glassrunner_healthy{@p} == bool 0)`, ""))
-	b.stat("Configurations not in force", "Changed files that could not be loaded.", bad("none"), q(`sum(glassrunner_config_last_reload_successful{@p} == bool 0)`, ""))
+	b.stat("Parts that hang", "Of scheduler, polling and executors.", bad(), q(`sum(glassrunner_healthy{@p} == bool 0)`, ""))
+	b.stat("Configurations not in force", "Changed files that could not be loaded.", bad(), q(`sum(glassrunner_config_last_reload_successful{@p} == bool 0)`, ""))
 	b.stat("Warnings of the configuration", "", look{unit: "none", steps: []any{"green", 1.0, "orange"}}, q(`sum(glassrunner_config_warnings{@p})`, ""))
 	b.stat("Clock skew", "Largest difference to GitLab's clock.", look{unit: "s", steps: []any{"green", 30.0, "red"}}, q(`max(abs(glassrunner_coordinator_clock_skew_seconds{@p}))`, ""))
 	b.stat("Certificates expire in", "The first one.", look{unit: "s", steps: []any{"red", 1209600.0, "green"}}, quiet(noExpiry, `min(glassrunner_certificate_expiry_timestamp_seconds{@p}) - time()`, ""))
-	b.stat("Panics", "Caught defects in the chosen time.", bad("none"), q(`sum(increase(glassrunner_job_phase_panics_total{@p}[$__range])) + sum(increase(glassrunner_http_panics_total{@p}[$__range]))`, ""))
-	b.table(half, "Versions", "", map[string]string{"instance": "Instance", "version": "Version", "revision": "Revision", "go_version": "Go"}, nil,
+	b.stat("Panics", "Caught defects in the chosen time.", bad(), q(`sum(increase(glassrunner_job_phase_panics_total{@p}[$__range])) + sum(increase(glassrunner_http_panics_total{@p}[$__range]))`, ""))
+	b.table("Versions", "", map[string]string{"instance": "Instance", "version": "Version", "revision": "Revision", "go_version": "Go"}, nil,
 		column{"Processes", "none", q(`count by (instance, version, revision, go_version) (gitlab_runner_version_info{@p})`, "")})
-	b.table(half, "Configurations", "Machines with the same configuration have the same hash.", map[string]string{"instance": "Instance", "hash": "Hash"}, nil,
+	b.table("Configurations", "Machines with the same configuration have the same hash.", map[string]string{"instance": "Instance", "hash": "Hash"}, nil,
 		column{"Processes", "none", q(`count by (instance, hash) (glassrunner_config_info{@p})`, "")})
 	b.row("Requests to GitLab")
 	b.graph(third, "Duration", "Without the waits before retries; requests for jobs include long polling.", look{unit: "s"}, q(quantile(0.95, "glassrunner_api_request_duration_seconds", "@p", "endpoint"), "95 % {{endpoint}}"))

@@ -177,7 +177,7 @@ type column struct {
 
 // table shows instant values of several queries, joined by their labels. Names
 // maps the labels that are shown to their headings.
-func (b *builder) table(width int, title, about string, names map[string]string, link *Property, columns ...column) {
+func (b *builder) table(title, about string, names map[string]string, link *Property, columns ...column) {
 	queries := make([]query, 0, len(columns))
 	rename, overrides := map[string]any{}, []Override{}
 	for i, c := range columns {
@@ -210,7 +210,7 @@ func (b *builder) table(width int, title, about string, names map[string]string,
 		Type: "table", Title: title, Description: about, Datasource: source(), Targets: targets(true, "table", queries),
 		FieldConfig: &FieldConfig{Defaults: f, Overrides: overrides}, Transformations: transformations,
 		Options: map[string]any{"cellHeight": "sm", "showHeader": true, "footer": map[string]any{"show": false, "reducer": []string{"sum"}, "countRows": false, "fields": ""}},
-	}, width, tableHeight)
+	}, half, tableHeight)
 }
 
 // quantile asks a histogram for a quantile, by labels if there are any. A

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 )
@@ -82,7 +83,7 @@ func (w *walk) selector(e *parser.VectorSelector) series {
 		return series{any: true}
 	}
 	for _, m := range e.LabelMatchers {
-		if m.Name == labels.MetricName || strings.Contains(m.Value, "$") {
+		if m.Name == model.MetricNameLabel || strings.Contains(m.Value, "$") {
 			continue
 		}
 		values, ok := s.labels[m.Name]

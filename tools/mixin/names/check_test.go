@@ -94,12 +94,12 @@ func TestLabels(t *testing.T) {
 		{`absent(jobs)`, "", "runner"},
 	} {
 		labels, _ := catalogue(t).Check(tt.expr)
-		for _, l := range strings.Fields(tt.has) {
+		for l := range strings.FieldsSeq(tt.has) {
 			if !labels.Has(l) {
 				t.Errorf("%s: it lacks %s", tt.expr, l)
 			}
 		}
-		for _, l := range strings.Fields(tt.no) {
+		for l := range strings.FieldsSeq(tt.no) {
 			if labels.Has(l) {
 				t.Errorf("%s: it has %s", tt.expr, l)
 			}

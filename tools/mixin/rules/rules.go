@@ -98,11 +98,11 @@ func (a Alert) why() string {
 	if a.Why == "" {
 		return ""
 	}
-	labels := ""
+	args := []string{"`" + a.Why + "`"}
 	for _, l := range a.WhyLabels {
-		labels += " $labels." + l
+		args = append(args, "$labels."+l)
 	}
-	return fmt.Sprintf("{{ with printf %s%s | query }}{{ . | first | label %q }}{{ else }}unknown{{ end }}", "`"+a.Why+"`", labels, a.WhySays)
+	return fmt.Sprintf("{{ with printf %s | query }}{{ . | first | label %q }}{{ else }}unknown{{ end }}", strings.Join(args, " "), a.WhySays)
 }
 
 // WhyQuery is Why with something in the place of its labels, to be parsed.

@@ -77,7 +77,7 @@ func (a Alert) test(c Case, fires bool) (testCase, error) {
 		at.Alerts = append(at.Alerts, want)
 	}
 	if c.At%time.Minute != 0 || c.At == 0 {
-		return testCase{}, errors.New("At must be whole minutes")
+		return testCase{}, errors.New("the time to look must be whole minutes")
 	}
 	return testCase{Interval: "1m", Name: a.Name + " " + verb + ": " + c.Name, Series: c.Series, Alerts: []testAlert{at}}, nil
 }
