@@ -81,7 +81,7 @@ func runner() Dashboard {
 	b.stat("Running", "Jobs now.", look{unit: "none"}, q(`sum(glassrunner_jobs_running{@r})`, ""))
 	b.stat("Limit", "Jobs that it may run at once.", look{unit: "none"}, q(`sum(glassrunner_limit{@r})`, ""))
 	b.stat("Since GitLab's last answer", "To a request for a job.", look{unit: "s", steps: []any{"green", 60.0, "orange", 300.0, "red"}}, q(`time() - max(glassrunner_last_successful_poll_timestamp_seconds{@r} > 0)`, ""))
-	b.stat("Token expires in", "Nothing: never.", look{unit: "s", steps: []any{"red", 259200.0, "green"}}, quiet(noExpiry, `min(glassrunner_runner_token_expiry_timestamp_seconds{@r}) - time()`, ""))
+	b.stat("Token expires in", "Nothing: never.", look{unit: "s", steps: []any{"red", 86400.0, "green"}}, quiet(noExpiry, `min(glassrunner_runner_token_expiry_timestamp_seconds{@r}) - time()`, ""))
 	b.row("Capacity")
 	b.graph(half, "Why it is not asking for more", "Share of the time by reason; the reasons of a runner add up to one.", look{unit: "percentunit", max: 1, stack: true}, q(`avg by (reason) (rate(glassrunner_capacity_blocked_seconds_total{@r}[$__rate_interval]))`, "{{reason}}"))
 	b.graph(half, "Jobs and limit", "", look{unit: "none"}, q(`sum by (instance) (glassrunner_jobs_running{@r})`, "running {{instance}}"), q(`sum by (instance) (glassrunner_limit{@r})`, "limit {{instance}}"))

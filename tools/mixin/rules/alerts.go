@@ -262,15 +262,18 @@ func faults() []string {
 }
 
 func gitlab() []Alert {
+	// An entry that has never had an answer counts from its start.
+	const silence = `time() - (
+			glassrunner_last_successful_poll_timestamp_seconds > 0
+			or glassrunner_last_successful_poll_timestamp_seconds * 0 + on (job, instance) group_left () process_start_time_seconds
+		)`
 	reach := Alert{
 		Name: "RunnerCannotReachGitLab", Severity: Critical, For: 2 * minutes,
-		// A runner that is full does not ask, so the age of the last answer alone
-		// says nothing; and one that has never had an answer counts from its start.
-		Expr: `time() - (
-				glassrunner_last_successful_poll_timestamp_seconds > 0
-				or glassrunner_last_successful_poll_timestamp_seconds * 0 + on (job, instance) group_left () process_start_time_seconds
-			) > 60
-			and sum without (result) (increase(glassrunner_polls_total{result=~"failed|forbidden"}[5m])) > 0`,
+		// A runner that is full does not ask, so silence alone says nothing. And a
+		// request that hangs has not failed yet: only it is there, for longer than
+		// GitLab holds one open.
+		Expr: silence + ` > 60 and sum without (result) (increase(glassrunner_polls_total{result=~"failed|forbidden"}[5m])) > 0
+			or ` + silence + ` > 120 and on (job, instance, runner, system_id) gitlab_runner_request_concurrency > 0`,
 		Summary:     "Runner {{ $labels.runner_name }} gets no answer from GitLab.",
 		Description: "Runner {{ $labels.runner_name }} on {{ $labels.instance }} has asked GitLab for jobs without success for {{ $value | humanizeDuration }}. Class of the failures: {{ why }}.",
 		Why:         `topk(1, sum by (class) (increase(glassrunner_api_request_errors_total{job=%q,instance=%q,endpoint="request_job"}[10m])) > 0)`,
@@ -288,6 +291,13 @@ func gitlab() []Alert {
 				Series: []Series{
 					ofRunner("glassrunner_last_successful_poll_timestamp_seconds", "", "1 60 119 120+0x20"),
 					ofRunner("glassrunner_polls_total", `result="failed"`, "3+0x20"),
+				},
+			},
+			{
+				Name: "a runner that was full for long asks again", At: 15 * minutes,
+				Series: []Series{
+					ofRunner("glassrunner_last_successful_poll_timestamp_seconds", "", "60+0x20"),
+					{Series: `gitlab_runner_request_concurrency{` + target + `,runner="AbCdEfGhI",system_id="s_1"}`, Values: "0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 1 1"},
 				},
 			},
 			{
@@ -312,6 +322,13 @@ func gitlab() []Alert {
 		})
 	}
 	reach.Fires = append(reach.Fires, Case{
+		Name: "five minutes after a request began to hang", At: 6 * minutes,
+		Labels: runnerLabels(), Value: "5m 0s", Why: "none yet",
+		Series: []Series{
+			ofRunner("glassrunner_last_successful_poll_timestamp_seconds", "", "60+0x20"),
+			{Series: `gitlab_runner_request_concurrency{` + target + `,runner="AbCdEfGhI",system_id="s_1"}`, Values: "1+0x20"},
+		},
+	}, Case{
 		Name: "it never answered since the start", At: 6 * minutes,
 		Labels: runnerLabels(), Value: "5m 50s", Why: "connect",
 		Series: []Series{
@@ -394,12 +411,13 @@ func gitlab() []Alert {
 		},
 		{
 			Name: "RunnerTokenExpiring", Severity: Warning, For: 1 * hours,
-			Expr:        `glassrunner_runner_token_expiry_timestamp_seconds - time() < 3 * 86400`,
+			// A token is rotated with a quarter of its life left.
+			Expr:        `glassrunner_runner_token_expiry_timestamp_seconds - time() < 86400`,
 			Summary:     "The token of runner {{ $labels.runner_name }} is about to expire.",
 			Description: "The token of runner {{ $labels.runner_name }} on {{ $labels.instance }} expires in {{ $value | humanizeDuration }}, and it was not rotated in time.",
 			Fires: []Case{{
-				Name: "two days left", At: 2 * hours, Labels: runnerLabels(), Value: "2d 0h 0m 0s",
-				Series: []Series{ofRunner("glassrunner_runner_token_expiry_timestamp_seconds", "", fmt.Sprintf("%d+0x200", 2*86400+2*3600))},
+				Name: "twelve hours left", At: 2 * hours, Labels: runnerLabels(), Value: "12h 0m 0s",
+				Series: []Series{ofRunner("glassrunner_runner_token_expiry_timestamp_seconds", "", fmt.Sprintf("%d+0x200", 14*3600))},
 			}},
 			Silent: []Case{
 				{Name: "a month left", At: 2 * hours, Series: []Series{ofRunner("glassrunner_runner_token_expiry_timestamp_seconds", "", "2592000+0x200")}},

@@ -102,7 +102,7 @@ func (a Alert) why() string {
 	for _, l := range a.WhyLabels {
 		args = append(args, "$labels."+l)
 	}
-	return fmt.Sprintf("{{ with printf %s | query }}{{ . | first | label %q }}{{ else }}unknown{{ end }}", strings.Join(args, " "), a.WhySays)
+	return fmt.Sprintf("{{ with printf %s | query }}{{ . | first | label %q }}{{ else }}none yet{{ end }}", strings.Join(args, " "), a.WhySays)
 }
 
 // WhyQuery is Why with something in the place of its labels, to be parsed.
