@@ -147,7 +147,7 @@ critical: somebody's jobs stand still, act now. warning: look at it today. info:
 		for _, a := range g.Alerts {
 			after := "at once"
 			if a.For > 0 {
-				after = strings.TrimSuffix(strings.TrimSuffix(a.For.String(), "0s"), "0m")
+				after = rules.Duration(a.For)
 			}
 			fmt.Fprintf(&b, "| [%s](%s.md) | %s | %s | %s |\n", a.Name, a.Name, a.Severity, after, plain(a.Summary))
 		}

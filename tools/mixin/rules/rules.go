@@ -198,7 +198,7 @@ func render(groups []Group, records, alerts bool) (file, error) {
 			}
 			if alerts {
 				out = append(out, rule{
-					Alert: a.Name, Expr: expr, For: duration(a.For),
+					Alert: a.Name, Expr: expr, For: Duration(a.For),
 					Labels: map[string]string{"severity": string(a.Severity)}, Annotations: a.Annotations(),
 				})
 			}
@@ -210,8 +210,8 @@ func render(groups []Group, records, alerts bool) (file, error) {
 	return f, nil
 }
 
-// duration writes d as Prometheus does: 0s is left out, 90s is 1m30s.
-func duration(d time.Duration) string {
+// Duration writes d as Prometheus does: 0s is left out, 90s is 1m30s.
+func Duration(d time.Duration) string {
 	if d == 0 {
 		return ""
 	}

@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/glassrunner/glassrunner/tools/mixin/rules"
 )
@@ -41,6 +42,17 @@ func TestAlerts(t *testing.T) {
 			if strings.Count(r.Name, ":") != 2 {
 				t.Errorf("%s is not of the form level:metric:operations", r.Name)
 			}
+		}
+	}
+}
+
+func TestDuration(t *testing.T) {
+	t.Parallel()
+	for d, want := range map[time.Duration]string{
+		0: "", 90 * time.Second: "1m30s", 10 * time.Minute: "10m", time.Hour: "1h", 90 * time.Minute: "1h30m", 20 * time.Second: "20s",
+	} {
+		if got := rules.Duration(d); got != want {
+			t.Errorf("%v: got %q, want %q", d, got, want)
 		}
 	}
 }
