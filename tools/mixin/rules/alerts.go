@@ -171,6 +171,20 @@ func process() []Alert {
 			},
 		},
 		{
+			Name: "RunnerWebConfigFailing", Severity: Warning, For: 5 * minutes,
+			Expr:        `glassrunner_web_config_last_load_successful == 0`,
+			Summary:     "The web configuration of {{ $labels.instance }} is not in force.",
+			Description: "The monitoring server of {{ $labels.instance }} could not load its changed web configuration, or a certificate that it names, and goes on with the one before.",
+			Fires: []Case{{
+				Name: "a certificate without its key", At: 10 * minutes, Labels: processLabels(),
+				Series: []Series{ofProcess("glassrunner_web_config_last_load_successful", "", "1 1 0+0x20")},
+			}},
+			Silent: []Case{
+				{Name: "a good file", At: 10 * minutes, Series: []Series{ofProcess("glassrunner_web_config_last_load_successful", "", "1+0x20")}},
+				{Name: "certificate and key are replaced one after the other", At: 10 * minutes, Series: []Series{ofProcess("glassrunner_web_config_last_load_successful", "", "1 1 0 1+0x20")}},
+			},
+		},
+		{
 			Name: "RunnerPanicked", Severity: Warning,
 			Expr: `sum by (job, instance) (increase(glassrunner_job_phase_panics_total[1h]))
 				+ sum by (job, instance) (increase(glassrunner_http_panics_total[1h])) > 0`,

@@ -301,7 +301,7 @@ func disk() []Alert {
 		},
 		{
 			Name: "RunnerInodesLow", Severity: Warning, For: 10 * minutes,
-			Expr:        `glassrunner_disk_free_inodes < 100000`,
+			Expr:        `glassrunner_disk_free_inodes < 20000`,
 			Summary:     "Few inodes are left for {{ $labels.path }} on {{ $labels.instance }}.",
 			Description: "The file system that holds {{ $labels.path }} ({{ $labels.root }}) on {{ $labels.instance }} has room for {{ $value | humanize }} more files.",
 			Fires: []Case{{
