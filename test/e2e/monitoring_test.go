@@ -369,7 +369,7 @@ func TestMixinTools(t *testing.T) {
 		t.Fatalf("the section has %d blocks, this test was made for 1", len(blocks))
 	}
 	p := w.program("/bin/bash", nil, "-c", "set -eu\ncd \"$0\"\n"+blocks[0], root)
-	if code := p.exit(); code != 0 {
+	if code := p.exitWithin(2 * patience); code != 0 {
 		t.Errorf("exit code %d\n%s", code, p.log)
 	}
 	has(t, p.log.String(), "rules found", "Unit Testing:", "queue.yaml")

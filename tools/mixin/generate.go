@@ -69,13 +69,12 @@ func render() (map[string][]byte, error) {
 		return nil, err
 	}
 	for _, g := range groups {
-		if len(g.Alerts) == 0 {
-			continue
-		}
-		test, err := rules.TestFile(g)
-		name := strings.TrimPrefix(g.Name, "glassrunner.") + ".yaml"
-		if err := put(filepath.Join(monitoringDir, "tests", name), test, err); err != nil {
+		tests, err := rules.TestFiles(g)
+		if err != nil {
 			return nil, err
+		}
+		for name, content := range tests {
+			files[filepath.Join(monitoringDir, "tests", name)] = content
 		}
 	}
 	for _, d := range boards.Boards() {

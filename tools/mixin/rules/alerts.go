@@ -430,12 +430,12 @@ func gitlab() []Alert {
 			Summary:     "The token of runner {{ $labels.runner_name }} is about to expire.",
 			Description: "The token of runner {{ $labels.runner_name }} on {{ $labels.instance }} expires in {{ $value | humanizeDuration }}, and it was not rotated in time.",
 			Fires: []Case{{
-				Name: "twelve hours left", At: 2 * hours, Labels: runnerLabels(), Value: "12h 0m 0s",
+				Name: "twelve hours left", At: 2 * hours, Slow: true, Labels: runnerLabels(), Value: "12h 0m 0s",
 				Series: []Series{ofRunner("glassrunner_runner_token_expiry_timestamp_seconds", "", fmt.Sprintf("%d+0x200", 14*3600))},
 			}},
 			Silent: []Case{
-				{Name: "a month left", At: 2 * hours, Series: []Series{ofRunner("glassrunner_runner_token_expiry_timestamp_seconds", "", "2592000+0x200")}},
-				{Name: "it never expires", At: 2 * hours, Series: []Series{ofRunner("glassrunner_runner_healthy", "", "1+0x200")}},
+				{Name: "a month left", At: 2 * hours, Slow: true, Series: []Series{ofRunner("glassrunner_runner_token_expiry_timestamp_seconds", "", "2592000+0x200")}},
+				{Name: "it never expires", At: 2 * hours, Slow: true, Series: []Series{ofRunner("glassrunner_runner_healthy", "", "1+0x200")}},
 			},
 		},
 		{
@@ -455,12 +455,12 @@ func gitlab() []Alert {
 			Summary:     "The certificate {{ $labels.certificate }} of {{ $labels.instance }} is about to expire.",
 			Description: "The certificate {{ $labels.certificate }} that the runner on {{ $labels.instance }} uses expires in {{ $value | humanizeDuration }}.",
 			Fires: []Case{{
-				Name: "ten days left", At: 2 * hours, Labels: processLabels("certificate", "web_server"), Value: "10d 0h 0m 0s",
+				Name: "ten days left", At: 2 * hours, Slow: true, Labels: processLabels("certificate", "web_server"), Value: "10d 0h 0m 0s",
 				Series: []Series{ofProcess("glassrunner_certificate_expiry_timestamp_seconds", `certificate="web_server"`, fmt.Sprintf("%d+0x200", 10*86400+2*3600))},
 			}},
 			Silent: []Case{
-				{Name: "a month left", At: 2 * hours, Series: []Series{ofProcess("glassrunner_certificate_expiry_timestamp_seconds", `certificate="web_server"`, "2592000+0x200")}},
-				{Name: "it is over, which another alert says", At: 2 * hours, Series: []Series{ofProcess("glassrunner_certificate_expiry_timestamp_seconds", `certificate="web_server"`, "60+0x200")}},
+				{Name: "a month left", At: 2 * hours, Slow: true, Series: []Series{ofProcess("glassrunner_certificate_expiry_timestamp_seconds", `certificate="web_server"`, "2592000+0x200")}},
+				{Name: "it is over, which another alert says", At: 2 * hours, Slow: true, Series: []Series{ofProcess("glassrunner_certificate_expiry_timestamp_seconds", `certificate="web_server"`, "60+0x200")}},
 			},
 		},
 		{

@@ -2,13 +2,14 @@ package rules
 
 import "fmt"
 
-// waited is a runner's queue: jobs a minute, of which late ones waited too long.
-func waited(all, late, minutes int) []Series {
-	count := fmt.Sprintf("0+%dx%d", all, minutes)
+// waited is a runner's queue: jobs from one sample to the next, of which late
+// ones waited too long.
+func waited(all, late, samples int) []Series {
+	count := fmt.Sprintf("0+%dx%d", all, samples)
 	return []Series{
 		ofRunner("gitlab_runner_jobs_total", "", count),
 		ofRunner("gitlab_runner_job_queue_duration_seconds_count", `project_jobs_running="0"`, count),
-		ofRunner("gitlab_runner_job_queue_duration_seconds_bucket", `project_jobs_running="0",le="60"`, fmt.Sprintf("0+%dx%d", all-late, minutes)),
+		ofRunner("gitlab_runner_job_queue_duration_seconds_bucket", `project_jobs_running="0",le="60"`, fmt.Sprintf("0+%dx%d", all-late, samples)),
 	}
 }
 
@@ -43,15 +44,15 @@ func queue() []Alert {
 			Summary:     "Many jobs of runner {{ $labels.runner_name }} wait too long.",
 			Description: "{{ $value | humanizePercentage }} of the jobs of the last six hours waited longer than they should (objective: " + objective + "). At this pace a month's error budget is gone in five days.",
 			Fires: []Case{{
-				Name: "four of ten jobs are late", At: 8 * hours, Labels: fleetLabels(), Value: "40%",
-				Series: waited(10, 4, 500),
+				Name: "four of ten jobs are late", At: 8 * hours, Slow: true, Labels: fleetLabels(), Value: "40%",
+				Series: waited(10, 4, 100),
 			}},
 			Silent: []Case{
-				{Name: "one of ten jobs is late", At: 8 * hours, Series: waited(10, 1, 500)},
-				{Name: "hardly any jobs", At: 8 * hours, Series: []Series{
-					ofRunner("gitlab_runner_jobs_total", "", "0 1 2 3+0x500"),
-					ofRunner("gitlab_runner_job_queue_duration_seconds_count", `project_jobs_running="0"`, "0 1 2 3+0x500"),
-					ofRunner("gitlab_runner_job_queue_duration_seconds_bucket", `project_jobs_running="0",le="60"`, "0+0x500"),
+				{Name: "one of ten jobs is late", At: 8 * hours, Slow: true, Series: waited(10, 1, 100)},
+				{Name: "hardly any jobs", At: 8 * hours, Slow: true, Series: []Series{
+					ofRunner("gitlab_runner_jobs_total", "", "0 1 2 3+0x100"),
+					ofRunner("gitlab_runner_job_queue_duration_seconds_count", `project_jobs_running="0"`, "0 1 2 3+0x100"),
+					ofRunner("gitlab_runner_job_queue_duration_seconds_bucket", `project_jobs_running="0",le="60"`, "0+0x100"),
 				}},
 			},
 		},
@@ -106,12 +107,12 @@ func jobs() []Alert {
 			Summary:     "Jobs of runner {{ $labels.runner_name }} fail more often than usual.",
 			Description: "{{ $value | humanizePercentage }} of the jobs that runner {{ $labels.runner_name }} finished in half an hour failed with {{ $labels.reason }}, more than twice as many as over the last day.",
 			Fires: []Case{{
-				Name: "scripts begin to fail", At: 430 * minutes, Labels: fleetLabels("reason", "script_failure"), Value: "50%",
-				Series: []Series{finished("success", "none", "0+2x500"), finished("failed", "script_failure", "0+0x379 2+2x100")},
+				Name: "scripts begin to fail", At: 430 * minutes, Slow: true, Labels: fleetLabels("reason", "script_failure"), Value: "50%",
+				Series: []Series{finished("success", "none", "0+2x100"), finished("failed", "script_failure", "0+0x75 2+2x20")},
 			}},
 			Silent: []Case{
-				{Name: "they always fail as often", At: 430 * minutes, Series: []Series{finished("success", "none", "0+2x500"), finished("failed", "script_failure", "0+2x500")}},
-				{Name: "hardly any jobs", At: 430 * minutes, Series: []Series{finished("success", "none", "0+0x500"), finished("failed", "script_failure", "0+0x399 2+0x100")}},
+				{Name: "they always fail as often", At: 430 * minutes, Slow: true, Series: []Series{finished("success", "none", "0+2x100"), finished("failed", "script_failure", "0+2x100")}},
+				{Name: "hardly any jobs", At: 430 * minutes, Slow: true, Series: []Series{finished("success", "none", "0+0x100"), finished("failed", "script_failure", "0+0x79 2+0x20")}},
 			},
 		},
 		{

@@ -59,9 +59,12 @@ const (
 
 // Case is a test: the state of Series and what is expected of the alert.
 type Case struct {
-	Name   string        // what happens, for a person
-	Series []Series      // at one sample a minute
+	Name   string // what happens, for a person
+	Series []Series
 	At     time.Duration // when to look
+	// Slow is for tests that last hours: samples and evaluations are five minutes
+	// apart in the place of one.
+	Slow bool
 
 	// Of a firing alert: its labels besides alertname and severity, the value
 	// as the templates print it, and what {{ why }} says.

@@ -34,7 +34,7 @@ func TestAlerts(t *testing.T) {
 			}
 		}
 		if len(g.Alerts) > 0 {
-			if _, err := rules.TestFile(g); err != nil {
+			if _, err := rules.TestFiles(g); err != nil {
 				t.Error(err)
 			}
 		}
@@ -57,8 +57,8 @@ func TestDuration(t *testing.T) {
 	}
 }
 
-// TestTestFile refuses an alert that is tested one way only.
-func TestTestFile(t *testing.T) {
+// TestTestFiles refuses an alert that is tested one way only.
+func TestTestFiles(t *testing.T) {
 	t.Parallel()
 	c := []rules.Case{{Name: "x", At: 60e9}}
 	for name, a := range map[string]rules.Alert{
@@ -66,7 +66,7 @@ func TestTestFile(t *testing.T) {
 		"no test of staying silent":   {Name: "A", Fires: c},
 		"a label that the test lacks": {Name: "A", Summary: "{{ $labels.x }}", Fires: c, Silent: c},
 	} {
-		if _, err := rules.TestFile(rules.Group{Name: "g", Alerts: []rules.Alert{a}}); err == nil {
+		if _, err := rules.TestFiles(rules.Group{Name: "g", Alerts: []rules.Alert{a}}); err == nil {
 			t.Errorf("%s: there is no error", name)
 		}
 	}

@@ -1,9 +1,9 @@
 package rules
 
 import (
-	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"text/template"
 	"time"
@@ -15,6 +15,8 @@ type (
 		RuleFiles          []string   `yaml:"rule_files"`
 		EvaluationInterval string     `yaml:"evaluation_interval"`
 		Tests              []testCase `yaml:"tests"`
+
+		step time.Duration
 	}
 	testCase struct {
 		Interval string      `yaml:"interval"`
@@ -33,34 +35,48 @@ type (
 	}
 )
 
-// TestFile is the tests of one group's alerts for promtool test rules. Every
-// alert must have a test of firing and one of staying silent.
-func TestFile(g Group) ([]byte, error) {
-	f := testFile{RuleFiles: []string{"../rules.yaml", "../alerts.yaml"}, EvaluationInterval: "1m"}
+// TestFiles are the tests of one group's alerts for promtool test rules, by the
+// file's name. Every alert must have a test of firing and one of staying silent.
+func TestFiles(g Group) (map[string][]byte, error) {
+	name := strings.TrimPrefix(g.Name, "glassrunner.")
+	quick, slow := newTestFile(time.Minute), newTestFile(5*time.Minute)
 	for _, a := range g.Alerts {
 		if len(a.Fires) == 0 || len(a.Silent) == 0 {
 			return nil, fmt.Errorf("%s needs a test of firing and one of staying silent", a.Name)
 		}
-		for _, c := range a.Fires {
-			t, err := a.test(c, true)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %s: %w", a.Name, c.Name, err)
+		for i, c := range slices.Concat(a.Fires, a.Silent) {
+			f := quick
+			if c.Slow {
+				f = slow
 			}
-			f.Tests = append(f.Tests, t)
-		}
-		for _, c := range a.Silent {
-			t, err := a.test(c, false)
+			t, err := a.test(c, i < len(a.Fires), f.step)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %s: %w", a.Name, c.Name, err)
 			}
 			f.Tests = append(f.Tests, t)
 		}
 	}
-	return Marshal(f)
+	files := map[string][]byte{}
+	for name, f := range map[string]*testFile{name + ".yaml": quick, name + "-slow.yaml": slow} {
+		if len(f.Tests) == 0 {
+			continue
+		}
+		text, err := Marshal(f)
+		if err != nil {
+			return nil, err
+		}
+		files[name] = text
+	}
+	return files, nil
 }
 
-func (a Alert) test(c Case, fires bool) (testCase, error) {
-	at := testAlert{EvalTime: c.At.String(), AlertName: a.Name, Alerts: []expected{}}
+// newTestFile is an empty file with samples and evaluations one step apart.
+func newTestFile(step time.Duration) *testFile {
+	return &testFile{RuleFiles: []string{"../rules.yaml", "../alerts.yaml"}, EvaluationInterval: Duration(step), step: step}
+}
+
+func (a Alert) test(c Case, fires bool, step time.Duration) (testCase, error) {
+	at := testAlert{EvalTime: Duration(c.At), AlertName: a.Name, Alerts: []expected{}}
 	verb := "is silent"
 	if fires {
 		verb = "fires"
@@ -76,10 +92,10 @@ func (a Alert) test(c Case, fires bool) (testCase, error) {
 		}
 		at.Alerts = append(at.Alerts, want)
 	}
-	if c.At%time.Minute != 0 || c.At == 0 {
-		return testCase{}, errors.New("the time to look must be whole minutes")
+	if c.At%step != 0 || c.At == 0 {
+		return testCase{}, fmt.Errorf("the time to look must be a multiple of %v", step)
 	}
-	return testCase{Interval: "1m", Name: a.Name + " " + verb + ": " + c.Name, Series: c.Series, Alerts: []testAlert{at}}, nil
+	return testCase{Interval: Duration(step), Name: a.Name + " " + verb + ": " + c.Name, Series: c.Series, Alerts: []testAlert{at}}, nil
 }
 
 // expand is what Prometheus will make of an annotation. The value's own
