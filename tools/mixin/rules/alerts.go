@@ -78,7 +78,7 @@ func alive(values string) Series {
 func process() []Alert {
 	return []Alert{
 		{
-			Name: "RunnerDown", Severity: Critical, For: 2 * minutes,
+			Name: "RunnerDown", Severity: Critical, For: 2 * minutes, TrueAt: 3 * minutes,
 			// A target is known by its job's name, or by what it answered before.
 			Expr: `up{job=~".*glassrunner.*"} == 0
 				or up == 0 and on (job, instance) last_over_time(glassrunner_process_state{state="running"}[1d])`,
@@ -103,7 +103,7 @@ func process() []Alert {
 			},
 		},
 		{
-			Name: "RunnerAbsent", Severity: Critical, For: 10 * minutes,
+			Name: "RunnerAbsent", Severity: Critical, For: 10 * minutes, TrueAt: 3 * minutes,
 			Expr:        `absent(glassrunner_process_state)`,
 			Summary:     "No runner is scraped.",
 			Description: "Prometheus has had no glassrunner among its targets for ten minutes: the runners or their discovery are gone.",
@@ -132,7 +132,7 @@ func process() []Alert {
 			},
 		},
 		{
-			Name: "RunnerUnhealthy", Severity: Critical, For: 1 * minutes,
+			Name: "RunnerUnhealthy", Severity: Critical, For: 1 * minutes, TrueAt: 2 * minutes,
 			Expr:        `glassrunner_healthy == 0`,
 			Summary:     "The {{ $labels.component }} of {{ $labels.instance }} makes no progress.",
 			Description: "The {{ $labels.component }} of the runner on {{ $labels.instance }} has not moved in time, so its /-/healthy answers 503. It is the runner's own fault, not GitLab's.",
@@ -143,7 +143,7 @@ func process() []Alert {
 			Silent: []Case{{Name: "it moves", At: 5 * minutes, Series: []Series{ofProcess("glassrunner_healthy", `component="polling"`, "1+0x10")}}},
 		},
 		{
-			Name: "RunnerNotReady", Severity: Warning, For: 15 * minutes,
+			Name: "RunnerNotReady", Severity: Warning, For: 15 * minutes, TrueAt: 2 * minutes,
 			Expr:        `glassrunner_runner_ready == 0`,
 			Summary:     "Runner {{ $labels.runner_name }} cannot take jobs.",
 			Description: "Runner {{ $labels.runner_name }} on {{ $labels.instance }} has been unable to take a job for 15 minutes; /-/ready there says why.",
@@ -157,7 +157,7 @@ func process() []Alert {
 			},
 		},
 		{
-			Name: "RunnerReloadFailing", Severity: Warning, For: 5 * minutes,
+			Name: "RunnerReloadFailing", Severity: Warning, For: 5 * minutes, TrueAt: 2 * minutes,
 			Expr:        `glassrunner_config_last_reload_successful == 0`,
 			Summary:     "The configuration of {{ $labels.instance }} is not in force.",
 			Description: "The runner on {{ $labels.instance }} could not load its changed configuration and goes on with the one before. It would not start with the file as it is.",
@@ -171,7 +171,7 @@ func process() []Alert {
 			},
 		},
 		{
-			Name: "RunnerWebConfigFailing", Severity: Warning, For: 5 * minutes,
+			Name: "RunnerWebConfigFailing", Severity: Warning, For: 5 * minutes, TrueAt: 2 * minutes,
 			Expr:        `glassrunner_web_config_last_load_successful == 0`,
 			Summary:     "The web configuration of {{ $labels.instance }} is not in force.",
 			Description: "The monitoring server of {{ $labels.instance }} could not load its changed web configuration, or a certificate that it names, and goes on with the one before.",
@@ -211,7 +211,7 @@ func process() []Alert {
 			Silent: []Case{{Name: "no failure", At: 10 * minutes, Series: []Series{ofProcess("glassrunner_listener_errors_total", "", "1+0x20")}}},
 		},
 		{
-			Name: "RunnerFileDescriptorsLow", Severity: Warning, For: 10 * minutes,
+			Name: "RunnerFileDescriptorsLow", Severity: Warning, For: 10 * minutes, TrueAt: 1 * minutes,
 			Expr: `process_open_fds / process_max_fds > 0.8
 				and on (job, instance) glassrunner_process_state{state="running"} == 1`,
 			Summary:     "{{ $labels.instance }} is running out of file descriptors.",
@@ -240,7 +240,7 @@ func process() []Alert {
 			}},
 		},
 		{
-			Name: "RunnerTracesLost", Severity: Info, For: 30 * minutes,
+			Name: "RunnerTracesLost", Severity: Info, For: 30 * minutes, TrueAt: 1 * minutes,
 			Expr:        `sum by (job, instance, result) (increase(glassrunner_tracing_spans_total{result=~"dropped|failed"}[30m])) > 0`,
 			Summary:     "Traces of {{ $labels.instance }} are incomplete.",
 			Description: "Spans of the runner on {{ $labels.instance }} have been {{ $labels.result }} for half an hour. Jobs are not touched.",
@@ -282,7 +282,7 @@ func gitlab() []Alert {
 			or glassrunner_last_successful_poll_timestamp_seconds * 0 + on (job, instance) group_left () process_start_time_seconds
 		)`
 	reach := Alert{
-		Name: "RunnerCannotReachGitLab", Severity: Critical, For: 2 * minutes,
+		Name: "RunnerCannotReachGitLab", Severity: Critical, For: 2 * minutes, TrueAt: 3 * minutes,
 		// A runner that is full does not ask, so silence alone says nothing. And a
 		// request that hangs has not failed yet: only it is there, for longer than
 		// GitLab holds one open.
@@ -355,7 +355,7 @@ func gitlab() []Alert {
 	return []Alert{
 		reach,
 		{
-			Name: "RunnerRefused", Severity: Critical, For: 1 * minutes,
+			Name: "RunnerRefused", Severity: Critical, For: 1 * minutes, TrueAt: 2 * minutes,
 			Expr:        `glassrunner_runner_healthy == 0`,
 			Summary:     "GitLab refuses runner {{ $labels.runner_name }}.",
 			Description: "GitLab answers the requests of runner {{ $labels.runner_name }} on {{ $labels.instance }} with 403: its token is wrong, was revoked, or has expired.",
@@ -366,7 +366,7 @@ func gitlab() []Alert {
 			Silent: []Case{{Name: "a good one", At: 5 * minutes, Series: []Series{ofRunner("glassrunner_runner_healthy", "", "1+0x10")}}},
 		},
 		{
-			Name: "RunnerGitLabRequestsFailing", Severity: Warning, For: 10 * minutes,
+			Name: "RunnerGitLabRequestsFailing", Severity: Warning, For: 10 * minutes, TrueAt: 1 * minutes,
 			// A 4xx answer to a job's requests is how GitLab takes a job away.
 			Expr: `sum by (job, instance, endpoint) (rate(glassrunner_api_request_errors_total{class!~"canceled|http_4xx"}[10m]))
 				/ sum by (job, instance, endpoint) (rate(glassrunner_api_request_attempts_total[10m])) > 0.1`,
@@ -399,7 +399,7 @@ func gitlab() []Alert {
 			},
 		},
 		{
-			Name: "RunnerRateLimited", Severity: Warning, For: 10 * minutes,
+			Name: "RunnerRateLimited", Severity: Warning, For: 10 * minutes, TrueAt: 6 * minutes,
 			Expr:        `60 * sum by (job, instance, endpoint) (rate(glassrunner_api_request_retries_total{status="429"}[10m])) > 1`,
 			Summary:     "GitLab limits the requests of {{ $labels.instance }}.",
 			Description: "GitLab answers {{ $labels.endpoint }} requests from {{ $labels.instance }} with 429, {{ $value | humanize }} times a minute. The runner waits and repeats them.",
@@ -413,7 +413,7 @@ func gitlab() []Alert {
 			},
 		},
 		{
-			Name: "RunnerClockSkew", Severity: Warning, For: 10 * minutes,
+			Name: "RunnerClockSkew", Severity: Warning, For: 10 * minutes, TrueAt: 1 * minutes,
 			Expr:        `abs(glassrunner_coordinator_clock_skew_seconds) > 30`,
 			Summary:     "The clocks of {{ $labels.instance }} and GitLab differ.",
 			Description: "The clock of {{ $labels.instance }} and that of GitLab have differed by {{ $value | humanizeDuration }} for ten minutes: signed addresses and tokens may be refused, and times in logs do not match.",
@@ -424,7 +424,7 @@ func gitlab() []Alert {
 			Silent: []Case{{Name: "two seconds", At: 15 * minutes, Series: []Series{ofRunner("glassrunner_coordinator_clock_skew_seconds", "", "2+0x20")}}},
 		},
 		{
-			Name: "RunnerTokenExpiring", Severity: Warning, For: 1 * hours,
+			Name: "RunnerTokenExpiring", Severity: Warning, For: 1 * hours, TrueAt: 5 * minutes,
 			// A token is rotated with a quarter of its life left.
 			Expr:        `glassrunner_runner_token_expiry_timestamp_seconds - time() < 86400`,
 			Summary:     "The token of runner {{ $labels.runner_name }} is about to expire.",
@@ -450,7 +450,7 @@ func gitlab() []Alert {
 			Silent: []Case{{Name: "none", At: 10 * minutes, Series: []Series{ofProcess("glassrunner_token_reset_failures_total", "", "0+0x20")}}},
 		},
 		{
-			Name: "RunnerCertificateExpiring", Severity: Warning, For: 1 * hours,
+			Name: "RunnerCertificateExpiring", Severity: Warning, For: 1 * hours, TrueAt: 5 * minutes,
 			Expr:        `0 < glassrunner_certificate_expiry_timestamp_seconds - time() < 14 * 86400`,
 			Summary:     "The certificate {{ $labels.certificate }} of {{ $labels.instance }} is about to expire.",
 			Description: "The certificate {{ $labels.certificate }} that the runner on {{ $labels.instance }} uses expires in {{ $value | humanizeDuration }}.",

@@ -18,7 +18,7 @@ func queue() []Alert {
 	objective := fmt.Sprintf("%d%% within %d s", 100-int(100*lateBudget), onTime)
 	return []Alert{
 		{
-			Name: "RunnerQueueBudgetBurnFast", Severity: Critical, For: 2 * minutes,
+			Name: "RunnerQueueBudgetBurnFast", Severity: Critical, For: 2 * minutes, TrueAt: 2 * minutes,
 			Expr: fmt.Sprintf(`runner:job_queue_late:ratio_rate1h > %.2f and runner:job_queue_late:ratio_rate5m > %.2f
 				and runner:jobs_started:increase1h >= 10`, fast, fast),
 			Summary:     "Most jobs of runner {{ $labels.runner_name }} wait too long.",
@@ -38,7 +38,7 @@ func queue() []Alert {
 			},
 		},
 		{
-			Name: "RunnerQueueBudgetBurnSlow", Severity: Warning, For: 15 * minutes,
+			Name: "RunnerQueueBudgetBurnSlow", Severity: Warning, For: 15 * minutes, TrueAt: 15 * minutes,
 			Expr: fmt.Sprintf(`runner:job_queue_late:ratio_rate6h > %.2f and runner:job_queue_late:ratio_rate30m > %.2f
 				and runner:jobs_started:increase6h >= 20`, slow, slow),
 			Summary:     "Many jobs of runner {{ $labels.runner_name }} wait too long.",
@@ -57,7 +57,7 @@ func queue() []Alert {
 			},
 		},
 		{
-			Name: "RunnerSaturated", Severity: Warning, For: 15 * minutes,
+			Name: "RunnerSaturated", Severity: Warning, For: 15 * minutes, TrueAt: 14 * minutes,
 			Expr:        `runner_reason:capacity_blocked:ratio_rate15m{reason=~"concurrent|limit|request_concurrency|executor_capacity"} > 0.9`,
 			Summary:     "Runner {{ $labels.runner_name }} is full.",
 			Description: "Runner {{ $labels.runner_name }} could not ask for more jobs in {{ $value | humanizePercentage }} of the last 15 minutes. What held it back: {{ $labels.reason }}.",
@@ -100,7 +100,7 @@ func jobs() []Alert {
 			},
 		},
 		{
-			Name: "RunnerFailureSpike", Severity: Warning, For: 5 * minutes,
+			Name: "RunnerFailureSpike", Severity: Warning, For: 5 * minutes, TrueAt: 385 * minutes,
 			Expr: `runner_reason:jobs_failed:ratio_rate30m > 0.2
 				and runner_reason:jobs_failed:ratio_rate30m > 2 * runner_reason:jobs_failed:ratio_rate1d
 				and on (job, runner, runner_name) runner:jobs_finished:increase30m >= 10`,
@@ -116,7 +116,7 @@ func jobs() []Alert {
 			},
 		},
 		{
-			Name: "RunnerJobsOverdue", Severity: Warning, For: 10 * minutes,
+			Name: "RunnerJobsOverdue", Severity: Warning, For: 10 * minutes, TrueAt: 1 * minutes,
 			Expr:        `glassrunner_jobs_overdue > 0`,
 			Summary:     "Jobs of runner {{ $labels.runner_name }} run much longer than usual.",
 			Description: "{{ $value | humanize }} jobs of runner {{ $labels.runner_name }} on {{ $labels.instance }} have run for a multiple of what its jobs usually take.",
@@ -207,7 +207,7 @@ func jobs() []Alert {
 func delivery() []Alert {
 	return []Alert{
 		{
-			Name: "RunnerJobLogLagging", Severity: Warning, For: 5 * minutes,
+			Name: "RunnerJobLogLagging", Severity: Warning, For: 5 * minutes, TrueAt: 2 * minutes,
 			Expr:        `glassrunner_job_log_lag_seconds > 60`,
 			Summary:     "Job logs of runner {{ $labels.runner_name }} arrive late.",
 			Description: "GitLab lacks {{ $value | humanizeDuration }} of the log of a job of runner {{ $labels.runner_name }} on {{ $labels.instance }}. Nothing is lost: it is kept on the runner's disk.",
@@ -221,9 +221,11 @@ func delivery() []Alert {
 			},
 		},
 		{
-			Name: "RunnerResultsDelayed", Severity: Warning, For: 10 * minutes,
-			Expr: `histogram_quantile(0.95, sum by (job, runner, runner_name, le) (rate(glassrunner_job_result_delivery_duration_seconds_bucket[15m]))) > 60
-				or histogram_quantile(0.95, sum by (job, runner, runner_name) (rate(glassrunner_job_result_delivery_duration_seconds[15m]))) > 60`,
+			Name: "RunnerResultsDelayed", Severity: Warning, For: 10 * minutes, TrueAt: 1 * minutes,
+			Expr: `(
+					histogram_quantile(0.95, sum by (job, runner, runner_name, le) (rate(glassrunner_job_result_delivery_duration_seconds_bucket[15m])))
+					or histogram_quantile(0.95, sum by (job, runner, runner_name) (rate(glassrunner_job_result_delivery_duration_seconds[15m])))
+				) > 60`,
 			Summary:     "Results of runner {{ $labels.runner_name }} arrive late.",
 			Description: "One in twenty jobs of runner {{ $labels.runner_name }} had ended {{ $value | humanizeDuration }} or longer before GitLab knew its result.",
 			Fires: []Case{{
@@ -262,7 +264,7 @@ func disk() []Alert {
 	labels := processLabels("root", "builds", "path", "/srv/builds")
 	return []Alert{
 		{
-			Name: "RunnerDiskFilling", Severity: Warning, For: 10 * minutes,
+			Name: "RunnerDiskFilling", Severity: Warning, For: 10 * minutes, TrueAt: 1 * minutes,
 			Expr:        `glassrunner_disk_full_seconds < 4 * 3600`,
 			Summary:     "The disk of {{ $labels.path }} on {{ $labels.instance }} is filling up.",
 			Description: "At the present pace the disk that holds {{ $labels.path }} ({{ $labels.root }}) on {{ $labels.instance }} is full in {{ $value | humanizeDuration }}.",
@@ -276,7 +278,7 @@ func disk() []Alert {
 			},
 		},
 		{
-			Name: "RunnerDiskLow", Severity: Warning, For: 10 * minutes,
+			Name: "RunnerDiskLow", Severity: Warning, For: 10 * minutes, TrueAt: 1 * minutes,
 			Expr:        `glassrunner_disk_free_bytes / glassrunner_disk_size_bytes < 0.1`,
 			Summary:     "Little space is left for {{ $labels.path }} on {{ $labels.instance }}.",
 			Description: "{{ $value | humanizePercentage }} of the disk that holds {{ $labels.path }} ({{ $labels.root }}) on {{ $labels.instance }} is free.",
@@ -290,7 +292,7 @@ func disk() []Alert {
 			}},
 		},
 		{
-			Name: "RunnerDiskBlocked", Severity: Critical, For: 1 * minutes,
+			Name: "RunnerDiskBlocked", Severity: Critical, For: 1 * minutes, TrueAt: 1 * minutes,
 			Expr:        `glassrunner_disk_blocked == 1`,
 			Summary:     "{{ $labels.instance }} takes no jobs because the disk of {{ $labels.path }} is full.",
 			Description: "The disk that holds {{ $labels.path }} ({{ $labels.root }}) on {{ $labels.instance }} is below its floor. Running jobs go on; new ones are taken when there is space again.",
@@ -301,7 +303,7 @@ func disk() []Alert {
 			Silent: []Case{{Name: "above it", At: 5 * minutes, Series: []Series{ofProcess("glassrunner_disk_blocked", where, "0+0x10")}}},
 		},
 		{
-			Name: "RunnerInodesLow", Severity: Warning, For: 10 * minutes,
+			Name: "RunnerInodesLow", Severity: Warning, For: 10 * minutes, TrueAt: 1 * minutes,
 			Expr:        `glassrunner_disk_free_inodes < 20000`,
 			Summary:     "Few inodes are left for {{ $labels.path }} on {{ $labels.instance }}.",
 			Description: "The file system that holds {{ $labels.path }} ({{ $labels.root }}) on {{ $labels.instance }} has room for {{ $value | humanize }} more files.",
@@ -319,7 +321,7 @@ func leaks() []Alert {
 	labels := processLabels("executor", "docker+machine")
 	return []Alert{
 		{
-			Name: "RunnerOrphans", Severity: Warning, For: 10 * minutes,
+			Name: "RunnerOrphans", Severity: Warning, For: 10 * minutes, TrueAt: 1 * minutes,
 			Expr:        `glassrunner_orphans > 0 and glassrunner_orphan_oldest_seconds > 3600`,
 			Summary:     "Things of jobs that are over are left on {{ $labels.instance }}.",
 			Description: "{{ $value | humanize }} of the kind {{ $labels.kind }} on {{ $labels.instance }} belong to no running job, the oldest for more than an hour.",
@@ -333,7 +335,7 @@ func leaks() []Alert {
 			},
 		},
 		{
-			Name: "RunnerMachinesStuck", Severity: Warning, For: 10 * minutes,
+			Name: "RunnerMachinesStuck", Severity: Warning, For: 10 * minutes, TrueAt: 1 * minutes,
 			Expr:        `sum by (job, instance, executor) (gitlab_runner_autoscaling_machine_states{state="stuck-on-removing"}) > 0`,
 			Summary:     "{{ $labels.instance }} cannot remove machines.",
 			Description: "{{ $value | humanize }} machines of {{ $labels.instance }} could not be removed for ten minutes. They cost money until somebody removes them.",

@@ -32,7 +32,10 @@ type Alert struct {
 	Name     string
 	Severity Severity
 	For      time.Duration
-	Expr     string
+	// TrueAt is when, in the first case of Fires, Expr has just become true: a test
+	// makes sure that the alert waits for For from then on.
+	TrueAt time.Duration
+	Expr   string
 	// Summary and Description are templates as Prometheus knows them.
 	Summary, Description string
 	// Why is a query that Description asks with {{ why }}, to name a cause that

@@ -64,6 +64,7 @@ func TestTestFiles(t *testing.T) {
 	for name, a := range map[string]rules.Alert{
 		"no test of firing":           {Name: "A", Silent: c},
 		"no test of staying silent":   {Name: "A", Fires: c},
+		"no test of waiting":          {Name: "A", For: 60e9, Fires: c, Silent: c},
 		"a label that the test lacks": {Name: "A", Summary: "{{ $labels.x }}", Fires: c, Silent: c},
 	} {
 		if _, err := rules.TestFiles(rules.Group{Name: "g", Alerts: []rules.Alert{a}}); err == nil {

@@ -44,7 +44,17 @@ func TestFiles(g Group) (map[string][]byte, error) {
 		if len(a.Fires) == 0 || len(a.Silent) == 0 {
 			return nil, fmt.Errorf("%s needs a test of firing and one of staying silent", a.Name)
 		}
-		for i, c := range slices.Concat(a.Fires, a.Silent) {
+		if (a.For > 0) != (a.TrueAt > 0) {
+			return nil, fmt.Errorf("%s needs a test of waiting, or need not wait", a.Name)
+		}
+		silent := a.Silent
+		if a.For > 0 {
+			first := a.Fires[0]
+			silent = append(slices.Clip(silent), Case{
+				Name: first.Name + ", and it has not lasted", Series: first.Series, At: a.TrueAt, Slow: first.Slow,
+			})
+		}
+		for i, c := range slices.Concat(a.Fires, silent) {
 			f := quick
 			if c.Slow {
 				f = slow
