@@ -46,6 +46,5 @@ func pending() []names.Metric {
 		{Name: "glassrunner_orphans", Type: "gauge", Labels: kind},
 		{Name: "glassrunner_orphan_oldest_seconds", Type: "gauge", Labels: kind},
 		{Name: "glassrunner_web_config_last_load_successful", Type: "gauge"},
-		{Name: "glassrunner_tracing_spans_total", Type: "counter", Labels: []names.Label{of("result", "exported", "dropped", "failed")}},
 	}
 }
