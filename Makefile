@@ -19,13 +19,15 @@ demo: build ## show it: a test coordinator, a runner and its metrics
 test: ## everything that CI runs; installs what it needs
 	@scripts/test.sh
 
-.PHONY: unit e2e soak lint
+.PHONY: unit e2e soak lint mixin
 unit: ## unit tests with the race detector
 	@scripts/test.sh unit
 e2e: ## whole-program tests
 	@scripts/test.sh e2e
 soak: ## long whole-program tests with faults
 	@scripts/test.sh soak
+mixin: ## rules and dashboards, against the program and a real Prometheus
+	@scripts/test.sh mixin
 lint: ## vet, shellcheck and golangci-lint
 	@scripts/test.sh format vet scripts lint
 
@@ -53,8 +55,9 @@ cover: ## coverage of the unit tests, by function and as .cache/cover.html
 	go tool cover -func=.cache/cover.out | tail -n 1
 
 .PHONY: docs
-docs: ## generate docs again from the code
+docs: ## generate docs, rules and dashboards again from the code
 	go generate ./...
+	go -C tools/mixin run . generate "$(CURDIR)"
 
 .PHONY: helper-image
 helper-image: ## build the Docker executor's helper image and load it into the engine

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-all=(packages format modules scripts vet docs cross lint vulnerabilities unit e2e)
+all=(packages format modules scripts vet docs mixin cross lint vulnerabilities unit e2e)
 
 # surroundings makes the result depend on the checkout alone. HOME is a
 # directory of its own, because jobs start login shells and git, and a person's
@@ -116,6 +116,19 @@ step_docs() {
   fi
 }
 
+# mixin: rules, dashboards and rule tests are as tools/mixin makes them, and every
+# name in them is one that the program emits; promtool's checks and tests pass, and
+# a real Prometheus that scrapes the demo answers every query.
+step_mixin() {
+  go -C tools/mixin mod tidy -diff
+  go -C tools/mixin vet ./...
+  go -C tools/mixin test -count=1 ./...
+  CGO_ENABLED=0 go build -o "$home/glassrunner" ./cmd/glassrunner
+  "$home/glassrunner" metrics list --format json >"$home/metrics.json"
+  go -C tools/mixin run . check "$PWD" "$home/metrics.json"
+  GLASSRUNNER_E2E_BINARY=$home/glassrunner go_test -timeout 5m -run '^TestMixin' ./test/e2e
+}
+
 # tree prints a sum of every file.
 tree() { files | xargs -0 -r sha256sum; }
 
@@ -133,6 +146,7 @@ step_lint() {
   lint=$(tool golangci-lint)
   "$lint" config verify
   "$lint" run
+  (cd tools/mixin && "$lint" run --config ../../.golangci.yml)
 }
 
 # vulnerabilities needs the database of known ones, so it runs only where GOVULNDB says where that is.
@@ -201,14 +215,14 @@ step_unit() {
   CGO_ENABLED=$cgo go_test "${race[@]}" -shuffle=on -timeout 10m "${packages[@]}"
 }
 
-# e2e: whole-program tests; they build the binary themselves.
+# e2e: whole-program tests, but for those of the step mixin; they build the binary themselves.
 # The S3 server and the OpenTelemetry collector are built before the tests' clock runs; they say so when one is missing.
 step_e2e() {
   GLASSRUNNER_VERSITYGW=$(tool versitygw) || echo "!! no S3 server: versitygw cannot be built"
   GLASSRUNNER_OTELCOL=$(tool otelcol) || echo "!! no OpenTelemetry collector: otelcol cannot be built"
   export GLASSRUNNER_VERSITYGW GLASSRUNNER_OTELCOL
   helper_image
-  go_test -timeout 20m ./test/e2e/...
+  go_test -timeout 20m -skip '^TestMixin' ./test/e2e/...
 }
 
 # soak: the long whole-program tests, which `make test` leaves out.

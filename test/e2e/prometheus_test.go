@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -70,72 +71,119 @@ func seedMetrics() []string {
 // for what the seed promises.
 func TestPrometheus(t *testing.T) {
 	t.Parallel()
-	prometheus := needs(t, "prometheus")
 	w := bareWorld(t)
 	t.Cleanup(w.finish)
 	demo := startDemo(w)
 	demo.waitMetrics("a finished job", func(m families) bool { return m.sum("gitlab_runner_job_duration_seconds") >= 1 })
-	config := file(t, w, "prometheus.yml", fmt.Sprintf(`
-global:
-  scrape_interval: 1s
-  scrape_timeout: 1s
-scrape_configs:
-  - job_name: glassrunner
-    static_configs:
-      - targets: [%q]
-`, demo.addr))
-	at := "127.0.0.1:" + freePort(t, "127.0.0.1")
-	server := w.program(prometheus, nil, "--config.file", config, "--storage.tsdb.path", filepath.Join(w.dir, "tsdb"),
-		"--web.listen-address", at, "--enable-feature", "native-histograms", "--log.level", "warn")
-	ask := func(query string) []sample {
-		res, body, err := w.request("GET", "http://"+at+"/api/v1/query?query="+url.QueryEscape(query))
-		if err != nil || res.StatusCode != 200 {
-			return nil
-		}
-		var answer struct{ Data struct{ Result []sample } }
-		if err := json.Unmarshal(body, &answer); err != nil {
-			t.Fatalf("%v in %s", err, body)
-		}
-		return answer.Data.Result
-	}
-	value := func(query string) string {
-		if r := ask(query); len(r) == 1 && len(r[0].Value) == 2 {
-			return strings.Trim(string(r[0].Value[1]), `"`)
-		}
-		return ""
-	}
-	w.eventually("a Prometheus that scrapes", func() bool {
-		if !server.running() {
-			t.Fatalf("prometheus has ended:\n%s", server.log)
-		}
-		return value("up") == "1"
-	})
+	server := startPrometheus(w, demo.addr, "", "--enable-feature", "native-histograms")
 	for _, name := range seedMetrics() {
 		query := name
 		if strings.HasSuffix(name, "_duration_seconds") {
 			query = name + "_count or " + name // with native histograms there is one series
 		}
 		// A scrape that a busy machine has no time for makes all series stale.
-		w.eventually("Prometheus has "+name, func() bool { return len(ask(query)) > 0 })
+		w.eventually("Prometheus has "+name, func() bool { return len(server.ask(query)) > 0 })
 	}
-	w.eventually("gitlab_runner_concurrent is 3", func() bool { return value("gitlab_runner_concurrent") == "3" })
+	w.eventually("gitlab_runner_concurrent is 3", func() bool { return server.value("gitlab_runner_concurrent") == "3" })
 	// The same number from both, once the demo has handed out nothing for a scrape.
-	w.eventually("rates of jobs", func() bool { return value(`sum(increase(gitlab_runner_jobs_total[1m])) > 0`) != "" })
+	w.eventually("rates of jobs", func() bool { return server.value(`sum(increase(gitlab_runner_jobs_total[1m])) > 0`) != "" })
 	w.eventually("a native histogram", func() bool {
-		return value(`histogram_count(sum(gitlab_runner_job_duration_seconds)) > 0`) != ""
+		return server.value(`histogram_count(sum(gitlab_runner_job_duration_seconds)) > 0`) != ""
 	})
 	w.eventually("the median of the jobs' duration from a native histogram", func() bool {
-		return value(`histogram_quantile(0.5, sum(glassrunner_job_duration_seconds)) < 10`) != ""
+		return server.value(`histogram_quantile(0.5, sum(glassrunner_job_duration_seconds)) < 10`) != ""
 	})
-	_ = server.cmd.Process.Signal(syscall.SIGTERM)
-	server.exit()
+	server.stop()
 	stopDemo(demo)
+}
+
+// prometheus is a real one that scrapes a runner.
+type prometheus struct {
+	*process
+	url string
+}
+
+// startPrometheus runs one that scrapes target every second, and waits for
+// its first scrape. More is added to its configuration.
+func startPrometheus(w *world, target, more string, args ...string) *prometheus {
+	w.t.Helper()
+	path := needs(w.t, "prometheus")
+	at := "127.0.0.1:" + freePort(w.t, "127.0.0.1")
+	config := file(w.t, w, "prometheus-"+at+".yml", fmt.Sprintf(`
+global:
+  scrape_interval: 1s
+  scrape_timeout: 1s
+  evaluation_interval: 1s
+scrape_configs:
+  - job_name: glassrunner
+    static_configs:
+      - targets: [%q]
+`, target)+more)
+	p := &prometheus{url: "http://" + at}
+	p.process = w.program(path, nil, append([]string{
+		"--config.file", config, "--storage.tsdb.path", filepath.Join(w.dir, "tsdb-"+at), "--web.listen-address", at, "--log.level", "warn",
+	}, args...)...)
+	w.eventually("a Prometheus that scrapes", func() bool {
+		if !p.running() {
+			w.t.Fatalf("prometheus has ended:\n%s", p.log)
+		}
+		return p.value("up") == "1"
+	})
+	return p
 }
 
 // sample is one result of a query.
 type sample struct {
 	Metric map[string]string
 	Value  []json.RawMessage
+}
+
+// query asks for an expression's present value.
+func (p *prometheus) query(expr string) ([]sample, error) {
+	var answer struct {
+		Error string
+		Data  struct{ Result []sample }
+	}
+	if err := p.api("query?query="+url.QueryEscape(expr), &answer); err != nil {
+		return nil, err
+	}
+	if answer.Error != "" {
+		return nil, errors.New(answer.Error)
+	}
+	return answer.Data.Result, nil
+}
+
+// api reads an answer of the HTTP API.
+func (p *prometheus) api(path string, answer any) error {
+	_, body, err := p.w.request("GET", p.url+"/api/v1/"+path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, answer); err != nil {
+		return fmt.Errorf("%w in %s", err, body)
+	}
+	return nil
+}
+
+// ask returns nothing where query fails.
+func (p *prometheus) ask(expr string) []sample {
+	r, _ := p.query(expr)
+	return r
+}
+
+// value is the value of the only result.
+func (p *prometheus) value(expr string) string {
+	if r := p.ask(expr); len(r) == 1 && len(r[0].Value) == 2 {
+		return strings.Trim(string(r[0].Value[1]), `"`)
+	}
+	return ""
+}
+
+// stop ends it.
+func (p *prometheus) stop() {
+	p.w.t.Helper()
+	p.signal(syscall.SIGTERM)
+	p.exit()
 }
 
 // startDemo runs the demo until the test stops it.
