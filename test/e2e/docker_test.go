@@ -181,8 +181,15 @@ func dockerWorld(t *testing.T, e *engine, o fakegitlab.Options) *world {
 func (e *engine) forget(w *world) {
 	e.t.Helper()
 	filters := url.QueryEscape(`{"label":["mark=` + w.mark + `"]}`)
-	if code, text := e.call(http.MethodPost, "/volumes/prune?filters="+filters, nil); code != http.StatusOK {
-		e.t.Errorf("removing volumes: %d %s", code, text)
+	_, text := e.call(http.MethodGet, "/volumes?filters="+filters, nil)
+	var list struct{ Volumes []struct{ Name string } }
+	if err := json.Unmarshal([]byte(text), &list); err != nil {
+		e.t.Errorf("%s: %v", text, err)
+	}
+	for _, v := range list.Volumes {
+		if code, text := e.call(http.MethodDelete, "/volumes/"+v.Name, nil); code != http.StatusNoContent {
+			e.t.Errorf("removing a volume: %d %s", code, text)
+		}
 	}
 }
 
