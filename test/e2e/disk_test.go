@@ -90,7 +90,11 @@ func TestDiskGuard(t *testing.T) {
 	s := w.wait(running)
 	want(t, s, "success")
 	has(t, text(s.Trace), "there was room")
-	want(t, w.run(fakegitlab.Job{Runner: other.Token, Script: []string{"sleep 2"}}), "success")
+	blocked := []string{"runner_name", "small", "reason", "disk"}
+	before := p.scrape().sum("glassrunner_capacity_blocked_seconds_total", blocked...)
+	p.waitMetrics("two seconds of waiting for room", func(m families) bool {
+		return m.sum("glassrunner_capacity_blocked_seconds_total", blocked...) > before+2
+	})
 	if s, err := w.server.Job(waiting); err != nil || s.Handouts != 0 {
 		t.Errorf("a job was handed out although the disk is too full (%v)", err)
 	}
