@@ -104,7 +104,7 @@ func newWorld(t *testing.T, o fakegitlab.Options) *world {
 // bareWorld has no server of its own.
 func bareWorld(t *testing.T) *world {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // tests of many jobs wait for one another
 	t.Cleanup(cancel)
 	w := &world{
 		t: t, ctx: ctx, dir: t.TempDir(),

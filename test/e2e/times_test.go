@@ -129,7 +129,7 @@ func TestWhereTheTimeGoes(t *testing.T) {
 	m.check(t, 0, "glassrunner_job_log_lag_seconds")
 	for phase, n := range map[string]float64{
 		"prepare_executor": 7, "prepare_script": 7, "get_sources": 6, "restore_cache": 4, "download_artifacts": 1, "step_script": 5,
-		"archive_cache": 3, "upload_artifacts_on_success": 2, "cleanup_file_variables": 7,
+		"archive_cache": 3, "upload_artifacts": 2, "cleanup_file_variables": 7,
 	} {
 		m.check(t, n, "glassrunner_job_stage_duration_seconds", "phase", phase)
 	}

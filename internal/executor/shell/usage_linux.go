@@ -69,12 +69,36 @@ func (m *meter) done(pid int, s *os.ProcessState) {
 	if outside {
 		m.outside.add(one)
 	}
-	// What becomes another program keeps the high-water mark of the one it
-	// was, which is this process: a figure below that says nothing.
-	var self syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &self) == nil && u.Maxrss > self.Maxrss {
+	if ownPeak(u.Maxrss) {
 		m.peak = max(m.peak, u.Maxrss<<10)
 	}
+}
+
+// ownPeak says whether a high-water mark in KiB is a job's own. What becomes
+// another program keeps the mark of the one it was, which is this process: a
+// figure that is not above this one's mark says nothing.
+func ownPeak(kib int64) bool {
+	// What the kernel says at once is never too low, but it has the mark of
+	// whoever started this process, which may be a large program.
+	var self syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &self) == nil && kib > self.Maxrss {
+		return true
+	}
+	const small = 64 << 10 // not worth another look
+	if kib <= small {
+		return false
+	}
+	status, err := readProc("/proc/self/status")
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(status)) {
+		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			own, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 10, 64)
+			return err == nil && kib > own
+		}
+	}
+	return false
 }
 
 // removing keeps what a group counted that is about to be removed.
