@@ -1,5 +1,6 @@
-// Package admin is the monitoring server: /metrics, profiles, the list of
-// running jobs, readiness and a landing page over plain HTTP.
+// Package admin is the monitoring server: /metrics, profiles, readiness, the
+// status page and the JSON API behind it, in the clear or with TLS, client
+// certificates and passwords as a web configuration file says.
 //
 // It is made not to hurt the jobs that it shows. Once it listens, no failure
 // of it leaves this package other than as a fact: a panic in a handler is an
@@ -14,19 +15,19 @@ package admin
 import (
 	"context"
 	"errors"
-	"fmt"
-	"html/template"
 	"log/slog"
 	"net"
 	"net/http"
 	"sync"
-	"syscall"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/glassrunner/glassrunner/internal/event"
+	"github.com/glassrunner/glassrunner/internal/job"
 	"github.com/glassrunner/glassrunner/internal/observe/board"
+	"github.com/glassrunner/glassrunner/internal/observe/history"
 	"github.com/glassrunner/glassrunner/internal/pulse"
 )
 
@@ -36,11 +37,18 @@ type Options struct {
 	Gatherer prometheus.Gatherer   // what /metrics shows
 	Registry prometheus.Registerer // gets what the server counts of itself
 	Board    *board.Board
-	Pulse    *pulse.Monitor // whose promises /-/healthy is about; nil: nothing hangs
-	Bus      *event.Bus     // is told ListenerChanged and Degraded; may be nil
-	Log      *slog.Logger   // debug entries only; nil: none
-	Version  string         // shown on the landing page
-	Started  time.Time      // of the process; zero: now
+	Pulse    *pulse.Monitor   // whose promises /-/healthy is about; nil: nothing hangs
+	History  *history.History // nil: the charts stay empty
+	Bus      *event.Bus       // is told what becomes of listeners and web configurations; may be nil
+	Log      *slog.Logger     // debug entries only; nil: none
+	Version  string           // shown on the status page
+	SystemID string           // the same
+	Started  time.Time        // of the process; zero: now
+	// Scrub takes out of an error's text what looks like a secret; nil: as it is.
+	Scrub func(string) string
+	// Tail returns the end of a running job's masked log, at most n bytes;
+	// nil: nobody can.
+	Tail func(r job.Runner, id job.ID, n int64) ([]byte, error)
 
 	// Bounds; 0 means the default.
 	MaxConnections int           // open at once, 128
@@ -50,6 +58,9 @@ type Options struct {
 	IdleTimeout    time.Duration // of kept connections, 2 min
 	ScrapeTimeout  time.Duration // for gathering, and again for sending, 10 s
 	DrainTimeout   time.Duration // for answers under way when a listener is given up, 5 s
+	MaxStreams     int           // open event streams, 16; more get a 503
+	StreamInterval time.Duration // between two looks at what to tell them, 1 s
+	WebConfigPoll  time.Duration // between two looks for changes of the web configuration, 2 s
 }
 
 func (o *Options) setDefaults() {
@@ -60,6 +71,12 @@ func (o *Options) setDefaults() {
 	set(&o.IdleTimeout, 2*time.Minute)
 	set(&o.ScrapeTimeout, 10*time.Second)
 	set(&o.DrainTimeout, 5*time.Second)
+	set(&o.MaxStreams, 16)
+	set(&o.StreamInterval, time.Second)
+	set(&o.WebConfigPoll, 2*time.Second)
+	if o.Scrub == nil {
+		o.Scrub = func(s string) string { return s }
+	}
 	if o.Started.IsZero() {
 		o.Started = time.Now()
 	}
@@ -74,273 +91,174 @@ func set[T int | time.Duration](v *T, def T) {
 	}
 }
 
+// Settings are what an operator decides. The zero value is a server that is
+// off.
+type Settings struct {
+	Address        string // host:port, whose port may be 0; "": off
+	DebugAddress   string // of a listener for all below /debug/; "": that is served with the rest
+	WebConfigFile  string // "": no TLS, no passwords
+	HidePprof      bool
+	HideStatusPage bool
+	LogTail        bool // ends of logs may be seen by who has a password or certificate
+}
+
 // Server is the monitoring server. Its methods may be called at the same
 // time.
 type Server struct {
-	o       Options
-	handler http.Handler
-	page    *template.Template
-	conns   *connections
+	o           Options
+	counts      counts
+	conns       *connections
+	streams     *streams
+	main, debug site
 
-	change sync.Mutex // held by Listen, Rebind and Close, never by what serves
+	settings atomic.Pointer[Settings]
+	web      atomic.Pointer[webConfig]
 
-	mu     sync.Mutex
-	now    *serving // nil: off
-	closed bool
-	wg     sync.WaitGroup // of every goroutine
-}
-
-// serving is one listener and what answers on it.
-type serving struct {
-	wanted string // address as asked for
-	http   *http.Server
-	stop   context.CancelFunc // of the goroutine that serves
-
-	mu       sync.Mutex
-	listener net.Listener
-	given    bool // up: do not open it again
+	change  sync.Mutex // held while settings change
+	tried   *webConfig // that could not be loaded, nil when the last one could
+	warned  string     // what the last warning was about
+	watcher context.CancelFunc
+	closed  bool
+	wg      sync.WaitGroup // of every goroutine
 }
 
 // New returns a server that does not listen yet.
 func New(o Options) *Server {
 	o.setDefaults()
-	s := &Server{o: o, page: template.Must(template.New("landing").Parse(landingPage))}
+	s := &Server{o: o}
+	s.settings.Store(&Settings{})
+	s.web.Store(&webConfig{replaced: make(chan struct{})})
 	s.conns = newConnections(o.MaxConnections, o.Registry)
-	s.handler = s.routes()
+	s.streams = newStreams(s)
+	s.counts = newCounts(o.Registry)
+	mux := s.routes()
+	s.main.s, s.main.handler = s, s.part(mux, false)
+	s.debug.s, s.debug.debug, s.debug.handler = s, true, s.part(mux, true)
 	return s
 }
 
 // Handler answers as the server does, without a listener.
-func (s *Server) Handler() http.Handler { return s.handler }
+func (s *Server) Handler() http.Handler { return s.main.handler }
 
 // Addr returns the address that the server really listens on, "" when it is
 // off.
-func (s *Server) Addr() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.now == nil {
-		return ""
-	}
-	return s.now.addr()
-}
+func (s *Server) Addr() string { return s.main.addr() }
 
-func (v *serving) addr() string {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.listener.Addr().String()
-}
+// DebugAddr is Addr of the second listener.
+func (s *Server) DebugAddr() string { return s.debug.addr() }
 
-// Listen starts to serve on addr, a host:port whose port may be 0. It
-// returns when connections are accepted. The error names the address and
-// says what to do about it; the fact ListenerChanged is emitted either way.
-// An empty addr is no error: the server is off, and that is emitted too.
-func (s *Server) Listen(ctx context.Context, addr string) error {
-	if addr == "" && s.Addr() == "" {
-		s.o.Bus.Emit(ctx, event.ListenerChanged{})
-		return nil
-	}
-	return s.Rebind(ctx, addr)
-}
-
-// Rebind makes the server listen on addr instead of where it does now, or
-// stop when addr is empty. The new listener is opened before the old one is
-// given up, so on an error the old one is still there. Answers that are
-// under way are finished. ListenerChanged is emitted unless nothing changes.
-func (s *Server) Rebind(ctx context.Context, addr string) error {
+// Listen starts to serve. It returns when connections are accepted. The error
+// names the address or the file and says what to do about it; facts are
+// emitted either way. Without an address it is no error: the server is off,
+// and that is emitted too.
+func (s *Server) Listen(ctx context.Context, n Settings) error {
 	s.change.Lock()
 	defer s.change.Unlock()
-	s.mu.Lock()
-	old, closed := s.now, s.closed
-	s.mu.Unlock()
-	if closed {
-		return http.ErrServerClosed
+	if n.Address == "" && s.Addr() == "" {
+		s.main.emit(ctx, "", nil)
 	}
-	if addr == "" && old == nil || old != nil && addr == old.wanted {
-		return nil
-	}
-	if addr == "" {
-		s.put(nil)
-		s.giveUp(old)
-		s.o.Bus.Emit(ctx, event.ListenerChanged{})
-		return nil
-	}
-	l, err := listen(ctx, addr)
-	if err != nil && old != nil && errors.Is(err, syscall.EADDRINUSE) && overlap(addr, old.addr()) {
-		l, err = s.takeOver(ctx, old, addr)
-	}
-	if err != nil {
-		err = explain(addr, err)
-		s.o.Bus.Emit(ctx, event.ListenerChanged{Address: addr, Err: err})
+	if err := s.useWebConfig(ctx, n.WebConfigFile); err != nil {
 		return err
 	}
-	v := s.serve(ctx, addr, l)
-	s.put(v)
-	if old != nil {
-		s.giveUp(old)
+	s.settings.Store(&n)
+	if err := s.main.rebind(ctx, n.Address); err != nil {
+		return err
 	}
-	s.o.Bus.Emit(ctx, event.ListenerChanged{Address: v.addr()})
+	if err := s.debug.rebind(ctx, n.DebugAddress); err != nil {
+		return err
+	}
+	s.watch(ctx)
+	s.warn(ctx)
 	return nil
 }
 
-func (s *Server) put(v *serving) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.now = v
+// Apply changes the settings of a server that runs. What cannot be changed
+// stays as it was; the facts that are emitted say so.
+func (s *Server) Apply(ctx context.Context, n Settings) error {
+	s.change.Lock()
+	defer s.change.Unlock()
+	webErr := s.useWebConfig(ctx, n.WebConfigFile)
+	old := *s.settings.Load()
+	if webErr != nil {
+		n.WebConfigFile = old.WebConfigFile
+		// Nothing may become visible that the new file was meant to protect.
+		n.Address, n.DebugAddress = old.Address, old.DebugAddress
+		n.HidePprof, n.HideStatusPage = n.HidePprof || old.HidePprof, n.HideStatusPage || old.HideStatusPage
+	}
+	// What is served on the debug listener leaves the other one first.
+	debugErr := s.debug.rebind(ctx, n.DebugAddress)
+	if debugErr != nil {
+		n.DebugAddress = old.DebugAddress
+	}
+	s.settings.Store(&n)
+	mainErr := s.main.rebind(ctx, n.Address)
+	s.watch(ctx)
+	s.warn(ctx)
+	return errors.Join(webErr, debugErr, mainErr)
 }
 
-// takeOver listens on addr when old is in the way: the same port on another
-// or on every address. For a moment nobody listens.
-func (s *Server) takeOver(ctx context.Context, old *serving, addr string) (net.Listener, error) {
-	old.mu.Lock()
-	defer old.mu.Unlock()
-	was := old.listener.Addr().String()
-	old.given = true
-	if err := old.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-		return nil, err
+// watch starts the goroutine that looks for changes of the web configuration.
+func (s *Server) watch(ctx context.Context) {
+	if s.watcher != nil || s.closed {
+		return
 	}
-	l, err := listen(ctx, addr)
-	if err == nil {
-		return l, nil
+	ctx, s.watcher = context.WithCancel(context.WithoutCancel(ctx))
+	s.wg.Go(func() { s.watchWeb(ctx) })
+}
+
+// warn tells of a server that anybody on the network can look into: once for
+// each way of being so.
+func (s *Server) warn(ctx context.Context) {
+	c, n := s.web.Load(), s.settings.Load()
+	var f event.ListenerExposed
+	main, debug := reachable(s.Addr()), reachable(s.DebugAddr())
+	if main {
+		f.Addresses = append(f.Addresses, s.Addr())
+		f.Shown = append(f.Shown, "metrics")
+		if !n.HideStatusPage {
+			f.Shown = append(f.Shown, "the names, projects and errors of jobs on the status page")
+		}
 	}
-	back, backErr := listen(ctx, was)
-	if backErr != nil {
-		// The goroutine that serves tries again until it can.
-		old.given = false
-		return nil, fmt.Errorf("%w (and the former address %s could not be opened again: %w)", err, was, backErr)
+	if debug {
+		f.Addresses = append(f.Addresses, s.DebugAddr())
 	}
-	old.listener, old.given = back, false
-	return nil, err
+	if debug || main && s.DebugAddr() == "" {
+		f.Shown = append(f.Shown, "the addresses of running jobs")
+		if !n.HidePprof {
+			f.Shown = append(f.Shown, "the memory of this process by way of its profiles")
+		}
+	}
+	f.Passwords = c.people != nil && c.tls == nil
+	about := ""
+	if len(f.Addresses) > 0 && (!c.authenticates() || f.Passwords) {
+		about = f.String()
+	}
+	if about != "" && about != s.warned {
+		s.o.Bus.Emit(ctx, f)
+	}
+	s.warned = about
+}
+
+// reachable says whether other machines can reach an address.
+func reachable(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false // off
+	}
+	ip := net.ParseIP(host)
+	return ip == nil || !ip.IsLoopback()
 }
 
 // Close stops to listen, waits at most DrainTimeout for answers that are
 // under way, and for everything that the server started.
 func (s *Server) Close() {
 	s.change.Lock()
-	defer s.change.Unlock()
-	s.mu.Lock()
-	old := s.now
-	s.now, s.closed = nil, true
-	s.mu.Unlock()
-	if old != nil {
-		s.giveUp(old)
+	s.closed = true
+	if s.watcher != nil {
+		s.watcher()
 	}
+	s.main.close()
+	s.debug.close()
+	s.change.Unlock()
 	s.wg.Wait()
-}
-
-// giveUp ends v without waiting for answers under way.
-func (s *Server) giveUp(v *serving) {
-	v.mu.Lock()
-	v.given = true
-	l := v.listener
-	v.mu.Unlock()
-	v.stop()
-	s.closeQuietly(l)
-	s.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), s.o.DrainTimeout)
-		defer cancel()
-		if err := v.http.Shutdown(ctx); err != nil {
-			s.o.Log.Debug("Monitoring server: answers under way were cut", "error", err)
-			if err := v.http.Close(); err != nil {
-				s.o.Log.Debug("Monitoring server: closing", "error", err)
-			}
-		}
-	})
-}
-
-func (s *Server) closeQuietly(l net.Listener) {
-	if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-		s.o.Log.Debug("Monitoring server: closing the listener", "error", err)
-	}
-}
-
-func (s *Server) serve(ctx context.Context, wanted string, l net.Listener) *serving {
-	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	v := &serving{wanted: wanted, listener: l, stop: stop}
-	v.http = &http.Server{
-		Handler:           s.handler,
-		ReadHeaderTimeout: s.o.HeaderTimeout,
-		IdleTimeout:       s.o.IdleTimeout,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug),
-		ConnContext:       connContext,
-		// There is no ReadTimeout and no WriteTimeout: they would end a
-		// profile that takes a minute. Handlers set their own deadlines.
-	}
-	s.wg.Go(func() { s.keepServing(ctx, v) })
-	return v
-}
-
-// keepServing serves until v is given up. A listener that breaks is opened
-// again.
-func (s *Server) keepServing(ctx context.Context, v *serving) {
-	pause := firstPause
-	for ctx.Err() == nil {
-		v.mu.Lock()
-		l := v.listener
-		v.mu.Unlock()
-		began := time.Now()
-		err := v.http.Serve(s.conns.limit(l))
-		if ctx.Err() != nil || errors.Is(err, http.ErrServerClosed) {
-			return
-		}
-		v.mu.Lock()
-		replaced, given := v.listener != l, v.given
-		v.mu.Unlock()
-		switch {
-		case given: // another one has the address now; ctx ends soon
-			<-ctx.Done()
-			return
-		case replaced:
-			continue
-		}
-		addr := l.Addr().String()
-		s.o.Bus.Emit(ctx, event.ListenerChanged{Address: addr, Err: fmt.Errorf("the monitoring server stopped serving on %s and will try again: %w", addr, err)})
-		s.closeQuietly(l)
-		if time.Since(began) > maxPause {
-			pause = firstPause
-		}
-		if s.reopen(ctx, v, l, &pause) {
-			s.o.Bus.Emit(ctx, event.ListenerChanged{Address: addr})
-		}
-	}
-}
-
-const (
-	firstPause = 100 * time.Millisecond
-	maxPause   = 30 * time.Second
-)
-
-// reopen opens a listener in place of the broken one, trying until it can or
-// v is given up.
-func (s *Server) reopen(ctx context.Context, v *serving, broken net.Listener, pause *time.Duration) bool {
-	for {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-time.After(*pause):
-		}
-		*pause = min(2**pause, maxPause)
-		if done, err := v.reopen(ctx, broken); done {
-			return true
-		} else if err != nil {
-			s.o.Log.Debug("Monitoring server: listening again", "error", err)
-		}
-	}
-}
-
-func (v *serving) reopen(ctx context.Context, broken net.Listener) (done bool, err error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.listener != broken {
-		return true, nil // by takeOver
-	}
-	if v.given || ctx.Err() != nil {
-		return false, nil // ctx ends soon
-	}
-	l, err := listen(ctx, broken.Addr().String())
-	if err != nil {
-		return false, err
-	}
-	v.listener = l
-	return true, nil
 }

@@ -77,7 +77,7 @@ func newRig(t testing.TB, change func(*admin.Options)) *rig {
 
 func (r *rig) listen(t testing.TB) string {
 	t.Helper()
-	if err := r.Listen(t.Context(), "127.0.0.1:0"); err != nil {
+	if err := r.Listen(t.Context(), admin.Settings{Address: "127.0.0.1:0"}); err != nil {
 		t.Fatal(err)
 	}
 	return "http://" + r.Addr()

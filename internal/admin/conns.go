@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"sync"
 	"time"
@@ -118,7 +119,9 @@ func (c *connections) forget(v *conn) {
 type conn struct {
 	net.Conn
 	all        *connections
-	prev, next *conn // in the queue; nil: a request is in a handler
+	web        *webConfig // in force when the connection was made; nil: none was
+	prev, next *conn      // in the queue; nil: a request is in a handler
+	requests   int        // in handlers; more than one with HTTP/2
 	gone       bool
 }
 
@@ -137,9 +140,29 @@ func (v *conn) busy(yes bool) {
 	if v.gone {
 		return
 	}
-	v.all.dequeue(v)
-	if !yes {
+	if yes {
+		v.requests++
+		v.all.dequeue(v)
+		return
+	}
+	if v.requests--; v.requests == 0 {
 		v.all.enqueue(v)
+	}
+}
+
+// dropWaiting closes every connection that has no request in a handler.
+func (c *connections) dropWaiting() {
+	c.mu.Lock()
+	var out []*conn
+	for c.waiting.next != &c.waiting {
+		v := c.waiting.next
+		c.forget(v)
+		out = append(out, v)
+	}
+	c.mu.Unlock()
+	for _, v := range out {
+		_ = v.SetDeadline(time.Now())
+		_ = v.Conn.Close()
 	}
 }
 
@@ -147,6 +170,9 @@ type connKey struct{}
 
 // connContext makes a request's connection known to its handlers.
 func connContext(ctx context.Context, c net.Conn) context.Context {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
 	if v, ok := c.(*conn); ok {
 		return context.WithValue(ctx, connKey{}, v)
 	}

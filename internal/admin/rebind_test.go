@@ -17,7 +17,7 @@ func TestRebind(t *testing.T) {
 	if r.Addr() != "" {
 		t.Errorf("before: %q", r.Addr())
 	}
-	if err := r.Listen(t.Context(), ""); err != nil || r.facts.last() != (event.ListenerChanged{}) {
+	if err := r.Listen(t.Context(), admin.Settings{}); err != nil || r.facts.last() != (event.ListenerChanged{}) {
 		t.Errorf("off: %v, emitted %v", err, r.facts.last())
 	}
 	first := r.listen(t)
@@ -25,7 +25,7 @@ func TestRebind(t *testing.T) {
 		t.Errorf("emitted %v for %s", r.facts.last(), first)
 	}
 	n := len(r.facts.all)
-	if err := r.Rebind(t.Context(), "127.0.0.1:0"); err != nil || len(r.facts.all) != n {
+	if err := r.Apply(t.Context(), admin.Settings{Address: "127.0.0.1:0"}); err != nil || len(r.facts.all) != n {
 		t.Errorf("the same address: %v, %d facts", err, len(r.facts.all)-n)
 	}
 
@@ -36,7 +36,7 @@ func TestRebind(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	err = r.Rebind(t.Context(), taken.Addr().String())
+	err = r.Apply(t.Context(), admin.Settings{Address: taken.Addr().String()})
 	if err == nil || !strings.Contains(err.Error(), "is in use") || !strings.Contains(err.Error(), taken.Addr().String()) {
 		t.Errorf("taken: %v", err)
 	}
@@ -47,7 +47,7 @@ func TestRebind(t *testing.T) {
 		t.Errorf("the old listener: %d", resp.StatusCode)
 	}
 
-	if err := r.Rebind(t.Context(), "localhost:0"); err != nil {
+	if err := r.Apply(t.Context(), admin.Settings{Address: "localhost:0"}); err != nil {
 		t.Fatal(err)
 	}
 	second := "http://" + r.Addr()
@@ -65,19 +65,19 @@ func TestRebind(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, addr := range []string{"0.0.0.0:" + port, "127.0.0.1:" + port} {
-		if err := r.Rebind(t.Context(), addr); err != nil {
+		if err := r.Apply(t.Context(), admin.Settings{Address: addr}); err != nil {
 			t.Fatalf("to %s: %v", addr, err)
 		}
 		if resp, _ := do(t, "GET", "http://127.0.0.1:"+port+"/"); resp.StatusCode != 200 {
 			t.Errorf("on %s: %d", addr, resp.StatusCode)
 		}
 	}
-	if err := r.Rebind(t.Context(), ""); err != nil || r.Addr() != "" {
+	if err := r.Apply(t.Context(), admin.Settings{Address: ""}); err != nil || r.Addr() != "" {
 		t.Errorf("off: %v, %q", err, r.Addr())
 	}
 	gone(t, "http://127.0.0.1:"+port)
 	r.Close()
-	if err := r.Rebind(t.Context(), "127.0.0.1:0"); !errors.Is(err, http.ErrServerClosed) {
+	if err := r.Apply(t.Context(), admin.Settings{Address: "127.0.0.1:0"}); !errors.Is(err, http.ErrServerClosed) {
 		t.Errorf("after Close: %v", err)
 	}
 }
@@ -97,7 +97,7 @@ func TestRebindOverlap(t *testing.T) {
 		t.Skipf("needs a second loopback address: %v", err)
 	}
 	defer other.Close()
-	if err := r.Rebind(t.Context(), "0.0.0.0:"+port); err == nil || !strings.Contains(err.Error(), "is in use") {
+	if err := r.Apply(t.Context(), admin.Settings{Address: "0.0.0.0:" + port}); err == nil || !strings.Contains(err.Error(), "is in use") {
 		t.Errorf("got %v", err)
 	}
 	if got := "http://" + r.Addr(); got != base {
@@ -121,7 +121,7 @@ func TestRebindFinishes(t *testing.T) {
 		code <- resp.StatusCode
 	}()
 	<-g.enter
-	if err := r.Rebind(t.Context(), "localhost:0"); err != nil {
+	if err := r.Apply(t.Context(), admin.Settings{Address: "localhost:0"}); err != nil {
 		t.Fatal(err)
 	}
 	gone(t, first)
@@ -150,7 +150,7 @@ func TestListenErrors(t *testing.T) {
 		"127.0.0.1:70000":         "port",
 		"no such host:1":          "",
 	} {
-		err := r.Listen(t.Context(), addr)
+		err := r.Listen(t.Context(), admin.Settings{Address: addr})
 		var le *admin.ListenError
 		if !errors.As(err, &le) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), addr) || errors.Unwrap(err) == nil {
 			t.Errorf("%s: got %v, want %q", addr, err, want)

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net/http"
@@ -12,19 +11,16 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/glassrunner/glassrunner/internal/event"
 )
 
-func (s *Server) routes() http.Handler {
-	panics := prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "glassrunner_http_panics_total", Help: "Requests to the monitoring server that ended in a panic of this program.",
-	})
-	s.o.Registry.MustRegister(panics)
+// routes is everything that the server answers.
+func (s *Server) routes() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{$}", s.landing)
+	mux.HandleFunc("/static/", s.static)
 	mux.Handle("/metrics", s.metrics())
+	s.apiRoutes(mux)
 	mux.HandleFunc("/health/ready", s.ready)
 	mux.HandleFunc("/-/healthy", s.healthy)
 	mux.HandleFunc("/-/ready", s.readiness)
@@ -37,12 +33,40 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("/debug/pprof/symbol", p.limited(pprof.Symbol))
 	mux.Handle("/debug/pprof/profile", p.limited(alone(&p.cpu, "CPU profile", pprof.Profile)))
 	mux.Handle("/debug/pprof/trace", p.limited(alone(&p.trace, "execution trace", pprof.Trace)))
-	return s.guarded(mux, panics)
+	return mux
+}
+
+// part is what one of the two listeners shows of next, guarded and protected.
+func (s *Server) part(next http.Handler, debug bool) http.Handler {
+	return s.guarded(s.protected(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.shows(r.URL.Path, debug) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		http.NotFound(w, r)
+	})))
+}
+
+// shows says whether a path is served, and by this listener.
+func (s *Server) shows(path string, debug bool) bool {
+	n := s.settings.Load()
+	switch {
+	case strings.HasPrefix(path, "/debug/pprof/"):
+		return !n.HidePprof && debug == (n.DebugAddress != "")
+	case strings.HasPrefix(path, "/debug/"):
+		return debug == (n.DebugAddress != "")
+	case debug:
+		return false
+	case strings.HasPrefix(path, "/api/"), strings.HasPrefix(path, "/static/"):
+		return !n.HideStatusPage
+	default:
+		return true
+	}
 }
 
 // guarded keeps what a handler does wrong, and what a client does slowly,
 // inside the one request.
-func (s *Server) guarded(next http.Handler, panics prometheus.Counter) http.Handler {
+func (s *Server) guarded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c := connOf(r.Context()); c != nil {
 			c.busy(true)
@@ -65,7 +89,7 @@ func (s *Server) guarded(next http.Handler, panics prometheus.Counter) http.Hand
 				}
 				return
 			}
-			panics.Inc()
+			s.counts.panics.Inc()
 			s.o.Log.Debug("Monitoring server: panic", "path", r.URL.Path, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 			s.o.Bus.Emit(context.WithoutCancel(r.Context()), event.Degraded{What: "monitoring_request", Err: fmt.Errorf("panic: %v", v)})
 			http.Error(w, "internal error", http.StatusInternalServerError)
@@ -184,55 +208,3 @@ func write(w http.ResponseWriter, code int, text string) {
 	w.WriteHeader(code)
 	_, _ = w.Write([]byte(text))
 }
-
-func (s *Server) landing(w http.ResponseWriter, r *http.Request) {
-	if !reads(w, r) {
-		return
-	}
-	snap := s.o.Board.Present()
-	var b bytes.Buffer
-	err := s.page.Execute(&b, struct {
-		Version, State            string
-		Jobs, Runners, Concurrent int
-	}{s.o.Version, snap.Process.State, len(snap.Jobs), len(snap.Runners), snap.Config.Concurrent})
-	if err != nil {
-		http.Error(w, "internal error", http.StatusInternalServerError)
-		return
-	}
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
-	h.Set("Referrer-Policy", "no-referrer")
-	write(w, http.StatusOK, b.String())
-}
-
-const landingPage = `<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>glassrunner</title>
-<style>
-:root { color-scheme: light dark; }
-body { font: 1rem/1.5 system-ui, sans-serif; max-width: 40rem; margin: 3rem auto; padding: 0 1rem; }
-dt { float: left; clear: left; width: 9rem; }
-</style>
-</head>
-<body>
-<h1>glassrunner</h1>
-<dl>
-<dt>Version</dt><dd>{{.Version}}</dd>
-<dt>State</dt><dd>{{.State}}</dd>
-<dt>Runners</dt><dd>{{.Runners}}</dd>
-<dt>Jobs running</dt><dd>{{.Jobs}} of {{.Concurrent}}</dd>
-</dl>
-<ul>
-<li><a href="/metrics">Metrics</a> for Prometheus</li>
-<li><a href="/debug/jobs/list">Jobs</a> that are running, <a href="/debug/jobs">in detail</a></li>
-<li><a href="/-/healthy">Health</a> of the process, and <a href="/-/ready">readiness</a> of its runners</li>
-<li><a href="/debug/process/state">State</a> of the process</li>
-<li><a href="/debug/pprof/">Profiles</a> of the process</li>
-</ul>
-</body>
-</html>
-`

@@ -22,7 +22,7 @@ func TestServesAgain(t *testing.T) {
 		}
 	}))})
 	defer s.Close()
-	if err := s.Listen(t.Context(), "127.0.0.1:0"); err != nil {
+	if err := s.Listen(t.Context(), Settings{Address: "127.0.0.1:0"}); err != nil {
 		t.Fatal(err)
 	}
 	addr := s.Addr()
@@ -39,9 +39,9 @@ func TestServesAgain(t *testing.T) {
 		t.Fatalf("at first: %v", f)
 	}
 	for range 2 {
-		s.now.mu.Lock()
-		l := s.now.listener
-		s.now.mu.Unlock()
+		s.main.now.mu.Lock()
+		l := s.main.now.listener
+		s.main.now.mu.Unlock()
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}

@@ -23,6 +23,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/job"
 	"github.com/glassrunner/glassrunner/internal/joblog"
 	"github.com/glassrunner/glassrunner/internal/observe/board"
+	"github.com/glassrunner/glassrunner/internal/observe/history"
 	"github.com/glassrunner/glassrunner/internal/observe/logs"
 	"github.com/glassrunner/glassrunner/internal/observe/metrics"
 	"github.com/glassrunner/glassrunner/internal/observe/traces"
@@ -36,7 +37,10 @@ import (
 type Options struct {
 	ConfigPath string
 	// ListenAddress wins over the configuration file unless it is empty.
-	ListenAddress    string
+	ListenAddress string
+	// WebConfigFile protects the monitoring server; it wins over the
+	// configuration file unless it is empty.
+	WebConfigFile    string
 	WorkingDirectory string // of jobs of the shell executor; "": the process's
 	User             string // of jobs of the shell executor; wins over the file
 	CertDir          string // "": the default one
@@ -63,6 +67,7 @@ type App struct {
 	format  *logs.Switch
 	log     *slog.Logger
 	board   *board.Board
+	history *history.History
 	metrics *metrics.Metrics
 	traces  *traces.Traces
 	bus     *event.Bus
@@ -74,6 +79,7 @@ type App struct {
 	journal    *recovery.Journal
 	transports *coordinator.Transports
 	buffers    *joblog.Buffers
+	tails      tails
 	scheduler  *scheduler.Scheduler
 	sampler    *build.Sampler
 	disks      *disk.Guard
@@ -129,10 +135,11 @@ func New(o Options) (*App, error) {
 		a.log.Warn("The system id could not be kept: unless it comes from the machine id, GitLab will take this for another machine after a restart",
 			"system_id", a.systemID, "error", idErr)
 	}
-	a.bus = event.NewBus(a.board, a.metrics, logs.New(a.log), a.traces)
+	a.history = history.New()
+	a.bus = event.NewBus(a.board, a.metrics, logs.New(a.log), a.traces, a.history)
 	a.admin = admin.New(admin.Options{
-		Gatherer: a.metrics.Gatherer(), Registry: a.metrics.Registry(), Board: a.board, Pulse: a.pulse, Bus: a.bus, Log: a.log,
-		Version: a.version.Version,
+		Gatherer: a.metrics.Gatherer(), Registry: a.metrics.Registry(), Board: a.board, History: a.history, Pulse: a.pulse, Bus: a.bus, Log: a.log,
+		Version: a.version.Version, SystemID: a.systemID, Scrub: logs.Scrub, Tail: a.tails.read,
 	})
 	a.scheduler = scheduler.New(scheduler.Options{Bus: a.bus, Log: a.log, Pulse: a.pulse})
 	a.sampler = build.NewSampler(sampleInterval)
@@ -211,6 +218,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	wg.Go(func() { a.sampler.Run(helpers) })
 	a.disks.Check(helpers) // before any job is asked for
 	wg.Go(func() { a.disks.Run(helpers) })
+	wg.Go(func() { a.sample(helpers) })
 	if a.o.Single == nil {
 		wg.Go(func() { a.watch(helpers) })
 		wg.Go(func() { a.rotate(helpers) })

@@ -144,7 +144,7 @@ func (a *App) buildOptions(e *entry) *build.Options {
 		Runner: e.runner, URL: r.URL, CloneURL: r.CloneURL, Version: a.version, Driver: e.driver, Bus: a.bus, Pulse: a.pulse,
 		Journal: journal{a.journal, recovery.Coordinator{
 			URL: r.URL, TLSCAFile: r.TLSCAFile, TLSCertFile: r.TLSCertFile, TLSKeyFile: r.TLSKeyFile,
-		}},
+		}, &a.tails},
 		OpenLog:    logFiles{a.bus, r.OutputLimit(), r.JobStatusInterval(), r.FinalUpdateRetryLimit(), a.buffers}.open,
 		Slots:      a.slotsOf(r.Token),
 		Trace:      a.traces.Begin,

@@ -15,8 +15,9 @@ import (
 
 // journal stores jobs of one runner entry with what is needed to report them.
 type journal struct {
-	j  *recovery.Journal
-	at recovery.Coordinator
+	j     *recovery.Journal
+	at    recovery.Coordinator
+	tails *tails
 }
 
 func (j journal) Begin(s *job.Spec, r job.Runner, timestamps bool) (build.Entry, error) {
@@ -28,7 +29,7 @@ func (j journal) Begin(s *job.Spec, r job.Runner, timestamps bool) (build.Entry,
 	if err != nil {
 		return nil, err
 	}
-	return e, nil
+	return j.tails.follow(e, r, s.ID), nil
 }
 
 // logFiles opens the logs of one runner entry's jobs.

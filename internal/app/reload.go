@@ -76,7 +76,7 @@ func (a *App) applyLocked(ctx context.Context, c *config.Config, r *config.Repor
 	a.tellCertificates(ctx)
 	if g.number > 1 {
 		a.scheduler.Apply(a.plan(g))
-		a.rebind(ctx, c)
+		a.changeMonitoring(ctx, c)
 	}
 	return nil
 }

@@ -43,11 +43,12 @@ SIGHUP           reload the configuration, as does a change of the file`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.ListenAddress, "listen-address", "", "`address` of the metrics server as [host]:port; wins over the configuration")
+	f.StringVar(&o.WebConfigFile, "web.config.file", "", "`file` with TLS, client certificates and passwords of the metrics server, in the format of Prometheus exporters; wins over the configuration")
 	f.StringVarP(&service, "service", "n", "gitlab-runner", "`name` of the service, for the system log")
 	f.StringVarP(&o.WorkingDirectory, "working-directory", "d", "", "`directory` below which the shell executor puts builds and caches")
 	f.StringVarP(&o.User, "user", "u", "", "`user` that jobs of the shell executor run as")
 	f.BoolVar(&syslog, "syslog", false, "log to the system logger as well")
-	env(f, map[string]string{"listen-address": "LISTEN_ADDRESS", "syslog": "LOG_SYSLOG"})
+	env(f, map[string]string{"listen-address": "LISTEN_ADDRESS", "web.config.file": "WEB_CONFIG_FILE", "syslog": "LOG_SYSLOG"})
 	return cmd
 }
 

@@ -57,6 +57,7 @@ func (c *checker) check(opts Options) {
 		}
 	}
 	c.projects(root.child("monitoring").child("projects"))
+	c.monitoring(root.child("monitoring"))
 	c.labels(c.cfg.Labels, root.child("labels"))
 	c.tracing(c.cfg.Tracing, root.child("tracing"))
 	for i := range c.cfg.Runners {

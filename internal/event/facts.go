@@ -237,6 +237,7 @@ type Recovered struct {
 // Address), or, with Err, could not do what it was asked.
 type ListenerChanged struct {
 	Address string
+	Debug   bool // it is the second listener, for profiles
 	Err     error
 }
 

@@ -96,7 +96,7 @@ func (b *Board) Observe(e event.Event) {
 	case event.Draining:
 		b.process.Draining, b.process.Signal, b.process.Forced = true, f.Signal, f.Forced
 	case event.ListenerChanged:
-		if f.Err == nil {
+		if f.Err == nil && !f.Debug {
 			b.process.Listening = f.Address
 		}
 	case event.SlotsChanged:

@@ -114,6 +114,10 @@ func (o *Observer) Observe(e event.Event) {
 		o.draining(e, f)
 	case event.ListenerChanged:
 		o.listener(e, f)
+	case event.WebConfigLoaded:
+		o.webConfigLoaded(e, f)
+	case event.ListenerExposed:
+		o.exposed(e, f)
 	case event.SlotsChanged:
 		o.say(e, slog.LevelDebug, "Worker slots changed", slog.Int("slots", f.Slots), slog.Int("started", f.Started), slog.Int("stopped", f.Stopped))
 	case event.FeedSkipped:
@@ -183,17 +187,6 @@ func (o *Observer) draining(e event.Event, f event.Draining) {
 		return
 	}
 	o.say(e, slog.LevelInfo, "Starting graceful shutdown, waiting for builds to finish", fields...)
-}
-
-func (o *Observer) listener(e event.Event, f event.ListenerChanged) {
-	switch {
-	case f.Err != nil:
-		o.say(e, slog.LevelError, "Metrics server: listening failed", slog.String("address", f.Address), errField(f.Err))
-	case f.Address == "":
-		o.say(e, slog.LevelInfo, "listen_address not defined, metrics & debug endpoints disabled")
-	default:
-		o.say(e, slog.LevelInfo, "Metrics server listening", slog.String("address", f.Address))
-	}
 }
 
 func (o *Observer) healthChecked(e event.Event, f event.HealthChecked) {

@@ -27,6 +27,7 @@ type ours struct {
 	travel                              travel
 	usage                               usage
 	machine                             *machine
+	web                                 *web
 
 	apiErrors, apiAttempts, apiRetries, apiWaits counterVec
 	apiDuration                                  histogramVec
@@ -79,6 +80,7 @@ func newOurs(c *catalogue, o Options) *ours {
 	m.certificates = newCertificates(c)
 	m.containers = newContainers(c)
 	m.usage, m.machine = newUsage(c), newMachine(c)
+	m.web = newWeb(c)
 	m.logs(c)
 	m.caches, m.artifacts = newCacheMoves(c), newArtifactMoves(c)
 	m.travel = newTravel(c)
@@ -311,6 +313,8 @@ func (m *ours) observe(ev event.Event, e *entry, j *jobRecord) {
 		if f.Panicked {
 			m.panics.Inc()
 		}
+	case event.WebConfigLoaded:
+		m.web.observe(ev)
 	default:
 	}
 	if j != nil {
