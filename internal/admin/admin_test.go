@@ -137,7 +137,15 @@ func TestRoutes(t *testing.T) {
 		{"BREW", "/metrics", 405, ``},
 		{"GET", "/metrics/", 404, ``},
 		{"GET", "/metrics?name[]=gitlab_runner_jobs_total", 200, `(?s)^# HELP gitlab_runner_jobs_total [^#]*# TYPE [^#]*$`},
-		{"GET", "/", 200, `(?s)^<!DOCTYPE html>.*1\.2\.3 &lt;beta&gt;.*href="/metrics"`},
+		{"GET", "/", 200, `(?s)^<!DOCTYPE html>.*src="/static/app\.js".*href="/metrics"`},
+		{"GET", "/static/app.js", 200, `EventSource`},
+		{"GET", "/static/style.css", 200, `light-dark`},
+		{"GET", "/static/icon.svg", 200, `<svg`},
+		{"GET", "/static/", 404, ``},
+		{"GET", "/static/../../admin.go", 404, ``},
+		{"POST", "/static/app.js", 405, ``},
+		{"GET", "/api/v1/nothing", 404, `^\{"error":`},
+		{"POST", "/api/v1/status", 405, ``},
 		{"POST", "/", 405, ``},
 		{"GET", "/favicon.ico", 404, ``},
 		{"GET", "/-/healthy", 200, `"healthy": true`},
@@ -173,9 +181,18 @@ func TestRoutes(t *testing.T) {
 	if v, ct := resp.Header.Get("X-List-Version"), resp.Header.Get("Content-Type"); v != "2" || ct != "text/plain" {
 		t.Errorf("job list: version %q, type %q", v, ct)
 	}
-	_, page := do(t, "GET", base+"/")
-	if strings.Contains(page, "//") {
-		t.Errorf("the landing page names something outside:\n%s", page)
+	for _, path := range []string{"/", "/static/app.js", "/static/style.css", "/static/icon.svg"} {
+		resp, page := do(t, "GET", base+path)
+		if regexp.MustCompile(`https?://[a-z]`).MatchString(strings.ReplaceAll(page, "http://www.w3.org/2000/svg", "")) {
+			t.Errorf("%s names something outside", path)
+		}
+		if csp := resp.Header.Get("Content-Security-Policy"); !strings.HasPrefix(csp, "default-src 'none';") || strings.Contains(csp, "unsafe") {
+			t.Errorf("%s: policy %q", path, csp)
+		}
+		again, _ := do(t, "GET", base+path, "If-None-Match", resp.Header.Get("ETag"))
+		if again.StatusCode != 304 {
+			t.Errorf("%s: asked for again: %d", path, again.StatusCode)
+		}
 	}
 }
 

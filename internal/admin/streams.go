@@ -12,6 +12,7 @@ import (
 
 	"github.com/glassrunner/glassrunner/internal/api"
 	"github.com/glassrunner/glassrunner/internal/observe/board"
+	"github.com/glassrunner/glassrunner/internal/observe/history"
 )
 
 // streams tells the status pages that are open what changes, as server-sent
@@ -27,6 +28,7 @@ type streams struct {
 	mu      sync.Mutex
 	clients map[*streamClient]struct{}
 	last    api.Snapshot // that all clients know
+	step    time.Time    // of the history, the last that clients were told of
 	running bool         // the goroutine is
 }
 
@@ -103,11 +105,33 @@ func (t *streams) tell() (goOn bool) {
 		return false
 	}
 	snap := t.s.o.Board.Snapshot()
-	d, any := t.delta(&snap)
-	if !any {
-		return true
+	if d, any := t.delta(&snap); any {
+		t.send(frame("delta", d))
 	}
-	f := frame("delta", d)
+	if h, any := t.newSteps(time.Now()); any {
+		t.send(frame("history", h))
+	}
+	t.open.Set(float64(len(t.clients)))
+	return true
+}
+
+// newSteps returns the last steps of the finest history, once for each: the
+// one that has just ended, the one before it, for who missed its end, and the
+// one that has begun.
+func (t *streams) newSteps(now time.Time) (h api.History, any bool) {
+	if t.s.o.History == nil {
+		return h, false
+	}
+	step := history.Tiers()[0].Step
+	if now.Truncate(step).Equal(t.step) {
+		return h, false
+	}
+	t.step = now.Truncate(step)
+	return presenter{t.s}.history(t.s.o.History.Since(now, 3*step)), true
+}
+
+// send gives every client an event; who has too many already is cut off.
+func (t *streams) send(f []byte) {
 	for c := range t.clients {
 		select {
 		case c.frames <- f:
@@ -117,8 +141,6 @@ func (t *streams) tell() (goOn bool) {
 			t.dropped.Inc()
 		}
 	}
-	t.open.Set(float64(len(t.clients)))
-	return true
 }
 
 // delta compares the present with what clients know, and remembers it.
