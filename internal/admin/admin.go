@@ -179,7 +179,7 @@ func (s *Server) Apply(ctx context.Context, n Settings) error {
 	defer s.change.Unlock()
 	webErr := s.useWebConfig(ctx, n.WebConfigFile)
 	old := *s.settings.Load()
-	if webErr != nil {
+	if webErr != nil && n.WebConfigFile != old.WebConfigFile {
 		n.WebConfigFile = old.WebConfigFile
 		// Nothing may become visible that the new file was meant to protect.
 		n.Address, n.DebugAddress = old.Address, old.DebugAddress

@@ -65,6 +65,7 @@ var floors = []floor{
 		"internal/recovery",
 		"internal/scheduler",
 		"internal/secret",
+		"internal/top",
 	}},
 	{name: "F4", packages: []string{"internal/app", "internal/helper"}},
 	{name: "F4.5", only: []string{"internal/cli"}, packages: []string{"internal/demo"}},
