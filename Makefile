@@ -19,11 +19,13 @@ demo: build ## show it: a test coordinator, a runner and its metrics
 test: ## everything that CI runs; installs what it needs
 	@scripts/test.sh
 
-.PHONY: unit e2e soak lint mixin
+.PHONY: unit e2e browser soak lint mixin
 unit: ## unit tests with the race detector
 	@scripts/test.sh unit
 e2e: ## whole-program tests
 	@scripts/test.sh e2e
+browser: ## the status page in a real Chromium
+	@scripts/test.sh browser
 soak: ## long whole-program tests with faults
 	@scripts/test.sh soak
 mixin: ## rules and dashboards, against the program and a real Prometheus
@@ -58,6 +60,10 @@ cover: ## coverage of the unit tests, by function and as .cache/cover.html
 docs: ## generate docs, rules and dashboards again from the code
 	go generate ./...
 	go -C tools/mixin run . generate "$(CURDIR)"
+
+.PHONY: images
+images: ## make the screenshots of docs/images anew
+	@scripts/test.sh images
 
 .PHONY: helper-image
 helper-image: ## build the Docker executor's helper image and load it into the engine

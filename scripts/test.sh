@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-all=(packages format modules scripts vet docs mixin cross lint vulnerabilities unit e2e)
+all=(packages format modules scripts vet docs mixin cross lint vulnerabilities unit e2e browser)
 
 # surroundings makes the result depend on the checkout alone. HOME is a
 # directory of its own, because jobs start login shells and git, and a person's
@@ -195,7 +195,7 @@ without() {
   fi
 }
 
-# unit: every package but the whole-program tests. Azurite, with which the
+# unit: every package but the whole-program tests and those in a browser. Azurite, with which the
 # addresses of Azure are tried, needs Node.
 step_unit() {
   if command -v npm >/dev/null; then
@@ -211,7 +211,7 @@ step_unit() {
   fi
   engine
   packages=$(go list ./...)
-  mapfile -t packages < <(grep -v '/test/e2e' <<<"$packages")
+  mapfile -t packages < <(grep -v '/test/' <<<"$packages")
   CGO_ENABLED=$cgo go_test "${race[@]}" -shuffle=on -timeout 10m "${packages[@]}"
 }
 
@@ -223,6 +223,30 @@ step_e2e() {
   export GLASSRUNNER_VERSITYGW GLASSRUNNER_OTELCOL
   helper_image
   go_test -timeout 20m -skip '^TestMixin' ./test/e2e/...
+}
+
+# browser: the status page in a real Chromium. Where packages are installed a
+# missing browser is an error.
+step_browser() {
+  local missing=()
+  command -v chromium >/dev/null || missing+=(chromium)
+  command -v node >/dev/null || missing+=(node)
+  command -v npm >/dev/null || missing+=(npm)
+  if [[ ${#missing[@]} -gt 0 ]]; then
+    echo "!! ${missing[*]} missing: the status page is not tested in a browser"
+    [[ $(id -u) -ne 0 || -n ${NO_INSTALL:-} ]]
+    return
+  fi
+  GLASSRUNNER_BROWSER_TOOLS=$(scripts/browser.sh)
+  export GLASSRUNNER_BROWSER_TOOLS
+  go_test -timeout 10m ./test/browser/...
+}
+
+# images: the screenshots of docs/images, made anew.
+step_images() {
+  GLASSRUNNER_BROWSER_TOOLS=$(scripts/browser.sh)
+  export GLASSRUNNER_BROWSER_TOOLS
+  go test -count=1 ./test/browser -run '^TestLook$' -images ../../docs/images
 }
 
 # soak: the long whole-program tests, which `make test` leaves out.
@@ -238,7 +262,7 @@ steps=("$@")
 [[ $# -gt 0 ]] || steps=("${all[@]}")
 for step in "${steps[@]}"; do
   if ! declare -F "step_$step" >/dev/null; then
-    echo "test.sh: no step $step; there are: ${all[*]} soak" >&2
+    echo "test.sh: no step $step; there are: ${all[*]} fuzz soak images" >&2
     exit 2
   fi
 done

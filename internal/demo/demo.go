@@ -186,11 +186,12 @@ func (d *demo) introduce() {
 	base := "http://" + d.runner.Address()
 	fmt.Fprintf(d.o.Out, `A GitLab-compatible server is at  %s
 A runner with %d slots works for it. Look at it here:
+  status     %s/
   metrics    %s/metrics
   profiles   %s/debug/pprof/
   jobs now   %s/debug/jobs/list
   its log    %s
-`, d.server.URL(), d.o.Concurrent, base, base, base, filepath.Join(d.dir, "runner.log"))
+`, d.server.URL(), d.o.Concurrent, base, base, base, base, filepath.Join(d.dir, "runner.log"))
 	if !d.o.Once {
 		fmt.Fprintln(d.o.Out, "Ctrl-C stops everything.")
 	}

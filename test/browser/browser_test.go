@@ -16,9 +16,9 @@ var images = flag.String("images", "", "`directory` to write screenshots to, suc
 
 // shot keeps a screenshot, where the test was told to or else where it is
 // thrown away.
-func shot(c *chrome, name string, full bool) {
+func shot(c *chrome, name string, keep, full bool) {
 	dir := *images
-	if dir == "" {
+	if dir == "" || !keep {
 		dir = c.t.TempDir()
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -39,15 +39,15 @@ func TestLook(t *testing.T) {
 	for _, v := range []struct {
 		name, scheme  string
 		width, height int
-		full          bool
+		keep, full    bool
 	}{
-		{"status-light", "light", 1440, 1000, false},
-		{"status-dark", "dark", 1440, 1000, false},
-		{"status-wide", "light", 2200, 1200, false},
-		{"status-tablet", "dark", 1024, 1100, false},
-		{"status-phone", "light", 390, 844, true},
-		{"status-phone-dark", "dark", 390, 844, false},
-		{"status-narrow", "light", 320, 640, false},
+		{"status-light", "light", 1440, 1000, true, false},
+		{"status-dark", "dark", 1440, 1000, true, false},
+		{"status-wide", "light", 2200, 1200, true, false},
+		{"status-tablet", "dark", 1024, 1100, false, false},
+		{"status-phone", "light", 390, 844, true, false},
+		{"status-phone-dark", "dark", 390, 844, false, true},
+		{"status-narrow", "light", 320, 640, false, false},
 	} {
 		c.do("open", args{"url": s.url, "scheme": v.scheme, "width": v.width, "height": v.height, "touch": v.width < 500})
 		c.do("wait", args{"selector": "#jobs-list .rows .tr"})
@@ -56,13 +56,13 @@ func TestLook(t *testing.T) {
 		if over := value[int](c, "document.documentElement.scrollWidth - document.documentElement.clientWidth"); over > 0 {
 			t.Errorf("%s: the page is %d px wider than the window", v.name, over)
 		}
-		shot(c, v.name+".png", v.full)
+		shot(c, v.name+".png", v.keep, v.full)
 		c.clean(v.name)
 	}
 	c.do("open", args{"url": s.url})
 	c.do("click", args{"selector": "#finished-list button.job"})
 	c.do("wait", args{"selector": "dialog[open] .waterfall li"})
-	shot(c, "status-job.png", false)
+	shot(c, "status-job.png", true, false)
 	c.clean("a job")
 }
 
@@ -201,4 +201,25 @@ func TestManyJobs(t *testing.T) {
 		t.Errorf("%d rows are in the page after scrolling", n)
 	}
 	c.clean("500 jobs")
+}
+
+// TestRealRunner is the whole program: the demo's runner works off a real
+// pipeline while the page is looked at.
+func TestRealRunner(t *testing.T) {
+	c := newChrome(t)
+	url := startDemo(t)
+	c.do("open", args{"url": url})
+	c.do("wait", args{"selector": "#live", "text": "live"})
+	c.do("wait", args{"selector": "#runners .pill", "text": "healthy"})
+	c.do("wait", args{"selector": "#jobs-list .job", "timeout": 30000})
+	c.do("wait", args{"selector": "#finished-list .pill", "text": "success", "timeout": 60000})
+	c.do("wait", args{"selector": "#finished-list .pill", "text": "failed", "timeout": 60000})
+	c.do("click", args{"selector": "#finished-list button.job"})
+	c.do("wait", args{"selector": "dialog[open] .waterfall li", "text": "script"})
+	c.do("press", args{"key": "Escape"})
+	c.do("wait", args{"selector": "#charts path.f1", "timeout": 30000})
+	c.clean("the demo")
+	c.do("click", args{"selector": "[data-range='24h']"})
+	c.do("wait", args{"selector": "#charts svg[aria-label*='24 hours']"})
+	c.clean("the demo's day")
 }
