@@ -173,7 +173,7 @@ func (c *command) commands() []*cobra.Command {
 	return []*cobra.Command{
 		c.run(), c.runSingle(), c.demo(),
 		c.register(), c.verify(), c.unregister(), c.resetToken(),
-		c.list(), c.top(), c.checkConfig(), c.autoscale(), c.metrics(), c.docs(), c.completion(), c.versionCommand(),
+		c.list(), c.top(), c.checkConfig(), c.autoscale(), c.metrics(), c.hashPassword(), c.docs(), c.completion(), c.versionCommand(),
 	}
 }
 

@@ -32,7 +32,7 @@ date; in a pipe it is printed once, without colours.
 Keys: q quits, s and the left and right arrows sort the running jobs, r
 reverses, the up and down arrows, j, k and the page keys scroll.`,
 		Example: `  glassrunner top
-  glassrunner top --url https://runner.example.com:9252 --username ops --password-file /etc/glassrunner/password
+  glassrunner top --url https://runner.example.com:9252 --username ops --password-file pw
   glassrunner top | head -n 20`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if interval < 100*time.Millisecond {

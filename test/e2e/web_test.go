@@ -218,6 +218,48 @@ func TestOneWarning(t *testing.T) {
 	}
 }
 
+// TestDocumentedProtection runs the commands of docs/monitoring.md.
+func TestDocumentedProtection(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"openssl", "curl"} {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skipf("NOT TESTED: %s is missing", name)
+		}
+	}
+	doc, err := os.ReadFile("../../docs/monitoring.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(doc), "\n## TLS and passwords\n")
+	blocks := regexp.MustCompile("(?s)```(shell|toml)\n(.*?)```").FindAllStringSubmatch(section, 3)
+	if len(blocks) != 3 || blocks[1][1] != "toml" {
+		t.Fatalf("the section has not a shell, a toml and a shell block: %q", blocks)
+	}
+	w := newWorld(t, fakegitlab.Options{})
+	if err := os.Symlink(binary, filepath.Join(w.dir, "glassrunner")); err != nil {
+		t.Fatal(err)
+	}
+	run := func(script string) string {
+		cmd := exec.CommandContext(w.ctx, "bash", "-euc", script)
+		cmd.Dir = w.dir
+		cmd.Env = append(os.Environ(), "PATH="+w.dir+":"+os.Getenv("PATH"))
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", script, err, out)
+		}
+		return string(out)
+	}
+	run(blocks[0][2])
+	p := w.start(w.config(blocks[1][2]))
+	_, port, err := net.SplitHostPort(p.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := run(strings.ReplaceAll(blocks[2][2], "localhost:9252", "127.0.0.1:"+port)); !strings.Contains(out, "gitlab_runner_version_info") {
+		t.Errorf("curl: %s", out)
+	}
+}
+
 // pane is a terminal in tmux.
 type pane struct {
 	t      *testing.T
