@@ -197,9 +197,10 @@ func (s *Server) Apply(ctx context.Context, n Settings) error {
 	return errors.Join(webErr, debugErr, mainErr)
 }
 
-// watch starts the goroutine that looks for changes of the web configuration.
+// watch starts the goroutine that looks for changes of the web configuration,
+// once there is one.
 func (s *Server) watch(ctx context.Context) {
-	if s.watcher != nil || s.closed {
+	if s.watcher != nil || s.closed || s.web.Load().path == "" && s.tried == nil {
 		return
 	}
 	ctx, s.watcher = context.WithCancel(context.WithoutCancel(ctx))

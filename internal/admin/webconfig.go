@@ -135,11 +135,13 @@ func (c *webConfig) secure(y *web.Config) error {
 		t.NextProtos = []string{"h2", "http/1.1"}
 	}
 	if check := t.VerifyPeerCertificate; check != nil {
-		t.VerifyPeerCertificate = func(raw [][]byte, chains [][]*x509.Certificate) error {
-			if len(raw) == 0 {
+		// The other hook is not called for a session that is resumed.
+		t.VerifyPeerCertificate = nil
+		t.VerifyConnection = func(c tls.ConnectionState) error {
+			if len(c.PeerCertificates) == 0 {
 				return nil // none was given; whether one has to be is client_auth_type's matter
 			}
-			return check(raw, chains)
+			return check([][]byte{c.PeerCertificates[0].Raw}, nil)
 		}
 	}
 	if t.ClientCAs == nil {

@@ -121,10 +121,10 @@ func layout(cols []column, total int) []int {
 		need += c.min + 2
 	}
 	for need > total {
-		worst := -1
+		worst, drop := -1, 0
 		for i, c := range cols {
-			if widths[i] > 0 && c.drop > 0 && (worst < 0 || c.drop > cols[worst].drop) {
-				worst = i
+			if widths[i] > 0 && c.drop > drop {
+				worst, drop = i, c.drop
 			}
 		}
 		if worst < 0 {

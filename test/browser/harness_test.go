@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"testing"
@@ -79,9 +80,7 @@ func (c *chrome) do(cmd string, a args) json.RawMessage {
 
 func (c *chrome) try(cmd string, a args) (json.RawMessage, error) {
 	all := args{"cmd": cmd}
-	for k, v := range a {
-		all[k] = v
-	}
+	maps.Copy(all, a)
 	line, err := json.Marshal(all)
 	if err != nil {
 		return nil, err
