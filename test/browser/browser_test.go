@@ -3,11 +3,15 @@ package browser_test
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/glassrunner/glassrunner/internal/admin"
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/job"
 )
@@ -162,6 +166,33 @@ func TestKeyboard(t *testing.T) {
 		t.Errorf("theme: %q", theme)
 	}
 	c.clean("dark by choice")
+}
+
+// TestLogTail: a protected server's page follows what happens, too, and shows
+// the end of a running job's log as text.
+func TestLogTail(t *testing.T) {
+	c := newChrome(t)
+	s := newScene(t, 4)
+	sc := s.begin(time.Minute, time.Second, usual...)
+	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "web.yml")
+	if err := os.WriteFile(path, []byte("basic_auth_users: {ops: "+string(hash)+"}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.server.Apply(t.Context(), admin.Settings{Address: "127.0.0.1:0", WebConfigFile: path, LogTail: true}); err != nil {
+		t.Fatal(err)
+	}
+	c.do("open", args{"url": s.url, "user": "ops", "password": "secret", "expect": []string{"401 (Unauthorized)"}})
+	c.do("wait", args{"selector": "#live", "text": "live"})
+	c.do("click", args{"selector": "#jobs-list button.job"})
+	c.do("wait", args{"selector": "pre.log", "text": "$ make test"})
+	if got, want := value[string](c, "document.querySelector('pre.log').textContent"), fmt.Sprintf("section\n$ make test\nok <script>alert(%d)</script>\n", sc.Job); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	c.clean("the end of a log")
 }
 
 // TestManyJobs: 500 running jobs that all talk. The processor time of the

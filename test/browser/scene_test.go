@@ -44,6 +44,9 @@ func newScene(t testing.TB, concurrent int) *scene {
 	s.server = admin.New(admin.Options{
 		Gatherer: m.Gatherer(), Registry: m.Registry(), Board: s.board, History: s.history, Bus: s.bus,
 		Version: "1.4.0", SystemID: "s_3f9ac21b77d0", Started: s.now.Add(-9*time.Hour - 12*time.Minute), StreamInterval: 250 * time.Millisecond,
+		Tail: func(_ job.Runner, id job.ID, _ int64) ([]byte, error) {
+			return fmt.Appendf(nil, "section_start:1:step_script\r\x1b[0K\x1b[0Ksection\n\x1b[32;1m$ make test\x1b[0;m\nok <script>alert(%d)</script>\n", id), nil
+		},
 	})
 	t.Cleanup(s.server.Close)
 	for i, name := range []string{"build-01", "build-02", "docker-large", "release"} {
