@@ -66,6 +66,7 @@ func morning(t *testing.T, bus *event.Bus, h *history.History) {
 		}
 		bus.Emit(jobCtx, event.LogWritten{Bytes: 512, Total: 512})
 		bus.Emit(jobCtx, event.LogSent{Bytes: 512, Total: 512})
+		bus.Emit(jobCtx, event.UsageSampled{Usage: job.Usage{CPU: job.KnownTime(1200 * time.Millisecond), Memory: job.Known(73400320)}})
 		bus.Emit(jobCtx, event.Called{Endpoint: "patch_trace", Method: "patch", Status: 202, Took: 60 * time.Millisecond})
 		if i == 0 {
 			bus.Emit(jobCtx, event.JobFinished{Outcome: job.Outcome{Reason: job.ScriptFailure, ExitCode: 1, Err: errors.New("exit status 1")}, Took: 4 * time.Second})

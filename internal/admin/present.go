@@ -41,7 +41,7 @@ func (p presenter) status(snap *board.Snapshot) api.Status {
 			LastSuccess: moment(c.LastSuccess), LastTry: moment(c.LastTry), LastError: p.err(c.LastErr),
 		},
 		LogTail: p.s.tails(),
-		Links:   []api.Link{{Name: "Metrics", Path: "/metrics"}, {Name: "API", Path: "/api/v1/status"}},
+		Links:   []api.Link{{Name: "Metrics", Path: "/metrics"}, {Name: "Readiness", Path: "/-/ready"}, {Name: "API", Path: "/api/v1/status"}},
 	}
 	if n.DebugAddress == "" {
 		st.Links = append(st.Links, api.Link{Name: "Job list", Path: "/debug/jobs/list"})
@@ -58,6 +58,9 @@ func (p presenter) status(snap *board.Snapshot) api.Status {
 	// More can be running than there are slots: after a reload that took some away.
 	st.Slots.Requesting = max(0, min(requesting, total-len(snap.Jobs)))
 	st.Slots.Idle = max(0, total-len(snap.Jobs)-st.Slots.Requesting)
+	if p := snap.Places; p.Running+p.Requesting+p.Idle > 0 { // the scheduler has told
+		st.Slots.Requesting, st.Slots.Idle = p.Requesting, p.Idle
+	}
 	return st
 }
 
@@ -75,6 +78,7 @@ func (p presenter) runners(all []board.Runner) []api.Runner {
 			RequestConcurrency: r.RequestConcurrency, Running: r.Running, Requests: r.Requests.InFlight,
 			Healthy: r.Health.OK, Failures: r.Health.Failures, DisabledUntil: moment(r.Health.DisabledUntil),
 			LastPoll: moment(r.LastPoll), LastPollResult: r.LastPollResult, LastSuccess: moment(r.LastSuccess), LastJob: moment(r.LastJob),
+			Blocked: string(r.Block),
 		})
 	}
 	return out
@@ -88,6 +92,12 @@ func (p presenter) job(j *board.Job) api.Job {
 		Started: j.Started.UTC(), Queued: j.Info.TimeInQueue.Seconds(), Timeout: j.Timeout.Seconds(),
 		LastOutput: moment(j.LastOutput), LogBytes: j.Written, LogUnsent: max(0, j.Written-j.Sent), UnsentSince: moment(j.UnsentSince),
 		SendFailures: j.SendFailures, Ending: j.Ending,
+	}
+	if v, ok := j.Usage.CPU.Seconds(); ok {
+		out.CPU = &v
+	}
+	if v, ok := j.Usage.Memory.Value(); ok {
+		out.Memory = &v
 	}
 	if out.Project == "" {
 		out.Project = j.Info.ProjectName

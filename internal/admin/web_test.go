@@ -464,18 +464,17 @@ func TestGuessing(t *testing.T) {
 			}
 		})
 	}
+	defer func() { close(done); wg.Wait() }()
 	poll(t, "guessers to be sent away", func() bool { return busy.Load() > 0 })
 	began := time.Now()
 	for range 20 {
-		if code, body, err := get(t, http.DefaultClient, base+"/health/ready", "alice", "secret"); err != nil || code != 503 || body != "starting\n" {
+		if code, body, err := get(t, http.DefaultClient, base+"/debug/process/state", "alice", "secret"); err != nil || code != 200 || body != "starting\n" {
 			t.Fatalf("the one who knows: %d %q, %v", code, body, err)
 		}
 	}
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("the one who knows waited %v", took)
 	}
-	close(done)
-	wg.Wait()
 }
 
 func TestRateLimit(t *testing.T) {

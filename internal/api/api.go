@@ -71,6 +71,7 @@ type Runner struct {
 	Healthy            bool       `json:"healthy"`  // the coordinator accepts it, as far as the last request told
 	Failures           int        `json:"failures"` // requests that were refused or failed, in a row
 	DisabledUntil      *time.Time `json:"disabled_until"`
+	Blocked            string     `json:"blocked,omitempty"` // why it asks for no job now, as the reasons of glassrunner_capacity_blocked_seconds_total
 	LastPoll           *time.Time `json:"last_poll"`
 	LastPollResult     string     `json:"last_poll_result,omitempty"` // job, none, forbidden or failed
 	LastSuccess        *time.Time `json:"last_success"`               // of a poll

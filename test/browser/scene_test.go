@@ -106,6 +106,9 @@ func (s *scene) begin(ago, spent time.Duration, phases ...job.Phase) event.Scope
 	}
 	written := int64(2000 + s.rand.IntN(400000))
 	s.at(-time.Duration(1+s.rand.IntN(20))*time.Second, sc, event.LogWritten{Bytes: written, Total: written})
+	s.at(-time.Second, sc, event.UsageSampled{Usage: job.Usage{
+		CPU: job.KnownTime(time.Duration(s.rand.IntN(90)) * ago / 100), Memory: job.Known(int64(s.rand.ExpFloat64() * 4e8)),
+	}})
 	s.at(-time.Second, sc, event.LogSent{Bytes: written - 900, Total: written - int64(s.rand.IntN(2))*900})
 	return sc
 }
