@@ -316,6 +316,13 @@ func (b *Board) Snapshot() Snapshot {
 	return s
 }
 
+// Running returns how many jobs run.
+func (b *Board) Running() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.jobs)
+}
+
 // Present is Snapshot without the finished jobs.
 func (b *Board) Present() Snapshot {
 	b.mu.Lock()
