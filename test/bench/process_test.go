@@ -168,10 +168,14 @@ func (r *runner) resetPeak() {
 
 // BenchmarkScrape is one scrape with 10 runner entries and 100 running jobs,
 // over a connection that is kept, as it is seen by the client.
-func BenchmarkScrape(b *testing.B) {
-	const jobs = 100
+func BenchmarkScrape(b *testing.B) { scrape(b, 10, 100) }
+
+// BenchmarkScrapeFleet is the same with 200 entries and 1,000 running jobs.
+func BenchmarkScrapeFleet(b *testing.B) { scrape(b, 200, 1000) }
+
+func scrape(b *testing.B, entries, jobs int) {
 	c, p := newCoordinator(b, time.Minute), newPlace(b)
-	r := p.start(b, p.config(b, c.url, jobs, 10, ""))
+	r := p.start(b, p.config(b, c.url, jobs, entries, ""))
 	tasks := c.running(b, jobs)
 	for _, way := range []struct {
 		name   string

@@ -132,7 +132,7 @@ func (x *exposition) AppendText(dst []byte, asOpenMetrics bool) ([]byte, error) 
 		}
 		now := present[f]
 		if f == x.count {
-			now = []sample{{&child{}, float64(total)}}
+			now = []sample{{f.label(nil), float64(total)}}
 		}
 		if now == nil {
 			dst = f.appendTo(dst, format)
@@ -141,7 +141,7 @@ func (x *exposition) AppendText(dst []byte, asOpenMetrics bool) ([]byte, error) 
 		slices.SortFunc(now, func(a, b sample) int { return byValues(a.child, b.child) })
 		dst = append(dst, f.head[format]...)
 		for _, s := range now {
-			dst = f.sample(dst, s.child, s.v, format)
+			dst = sampled(dst, s.child, s.v, format)
 		}
 	}
 	for _, f := range rest {

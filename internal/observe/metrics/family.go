@@ -49,7 +49,8 @@ const (
 // child is a series, or the series of one histogram.
 type child struct {
 	values []string // of the labels, by name
-	labels []byte   // escaped, without braces
+	start  []byte   // of a sample: name, labels and a space
+	labels []byte   // of start: escaped, without braces
 	metric prometheus.Metric
 	watch  *watched // of a histogram
 }
@@ -128,7 +129,8 @@ func (f *family) heads() {
 // label returns a child with these values, which are in the order of
 // def.labels.
 func (f *family) label(values []string) *child {
-	c := &child{values: make([]string, len(f.names)), labels: make([]byte, 0, 128)}
+	c := &child{values: make([]string, len(f.names))}
+	b := append(make([]byte, 0, len(f.name)+128), f.name...)
 	for i, name := range f.names {
 		var value string
 		if from := f.order[i]; from >= 0 {
@@ -137,12 +139,19 @@ func (f *family) label(values []string) *child {
 			value = f.constant[name]
 		}
 		c.values[i] = value
-		if i > 0 {
-			c.labels = append(c.labels, ',')
+		if i == 0 {
+			b = append(b, '{')
+		} else {
+			b = append(b, ',')
 		}
-		c.labels = append(append(c.labels, name...), '=', '"')
-		c.labels = append(appendEscaped(c.labels, value), '"')
+		b = append(append(b, name...), '=', '"')
+		b = append(appendEscaped(b, value), '"')
 	}
+	if len(f.names) > 0 {
+		b = append(b, '}')
+		c.labels = b[len(f.name)+1 : len(b)-1]
+	}
+	c.start = append(b, ' ')
 	return c
 }
 
@@ -221,7 +230,7 @@ func (f *family) appendTo(dst []byte, format int) []byte {
 			continue
 		}
 		if made, ok := c.metric.(*computed); ok {
-			dst = f.sample(dst, c, made.read(), format)
+			dst = sampled(dst, c, made.read(), format)
 			continue
 		}
 		m.Reset()
@@ -230,12 +239,12 @@ func (f *family) appendTo(dst []byte, format int) []byte {
 		}
 		switch {
 		case m.Counter != nil:
-			dst = f.sample(dst, c, m.Counter.GetValue(), format)
+			dst = sampled(dst, c, m.Counter.GetValue(), format)
 			if format == openMetrics && !f.unknown && m.Counter.CreatedTimestamp != nil {
 				dst = f.created(dst, c, m.Counter.CreatedTimestamp.AsTime().UnixNano())
 			}
 		case m.Gauge != nil:
-			dst = f.sample(dst, c, m.Gauge.GetValue(), format)
+			dst = sampled(dst, c, m.Gauge.GetValue(), format)
 		}
 	}
 	return dst
@@ -255,9 +264,8 @@ func (f *family) unchanged(c *child, w *watched, format int) []byte {
 	return w.text[format]
 }
 
-func (f *family) sample(dst []byte, c *child, v float64, format int) []byte {
-	dst = f.begin(dst, "", c.labels)
-	return append(appendFloat(dst, v, format), '\n')
+func sampled(dst []byte, c *child, v float64, format int) []byte {
+	return append(appendFloat(append(dst, c.start...), v, format), '\n')
 }
 
 // begin appends a name, its labels and a space.
