@@ -19,13 +19,15 @@ demo: build ## show it: a test coordinator, a runner and its metrics
 test: ## everything that CI runs; installs what it needs
 	@scripts/test.sh
 
-.PHONY: unit e2e browser soak lint mixin
+.PHONY: unit e2e browser kubernetes soak lint mixin
 unit: ## unit tests with the race detector
 	@scripts/test.sh unit
 e2e: ## whole-program tests
 	@scripts/test.sh e2e
 browser: ## the status page in a real Chromium
 	@scripts/test.sh browser
+kubernetes: ## the chart and jobs on a real cluster; builds Kubernetes the first time
+	@scripts/test.sh kubernetes
 soak: ## long whole-program tests with faults
 	@scripts/test.sh soak
 mixin: ## rules and dashboards, against the program and a real Prometheus

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-all=(packages format modules scripts vet docs mixin cross lint vulnerabilities unit e2e browser)
+all=(packages format modules scripts vet docs mixin cross lint vulnerabilities unit e2e browser kubernetes)
 
 # surroundings makes the result depend on the checkout alone. HOME is a
 # directory of its own, because jobs start login shells and git, and a person's
@@ -46,6 +46,10 @@ finish() {
   if [[ -n ${engine_dir:-} ]]; then
     scripts/dockerd.sh stop "$engine_dir" || true
     rm -rf "$engine_dir" || true
+  fi
+  if [[ -n ${cluster_dir:-} ]]; then
+    scripts/cluster.sh stop "$cluster_dir" || true
+    rm -rf --one-file-system "$cluster_dir" || true
   fi
   if [[ -n ${home:-} ]]; then
     chmod -R u+w "$home" || true
@@ -249,6 +253,42 @@ step_images() {
   go test -count=1 ./test/browser -run '^TestLook$' -images ../../docs/images
 }
 
+# kubernetes: the chart and jobs on a real cluster of the tests' own, whose
+# programs are built first: that takes 20 minutes on a machine that has none of
+# them. CI as root has to have a cluster.
+step_kubernetes() {
+  local settings image
+  if [[ ${CI:-} == true && $(id -u) -eq 0 ]]; then
+    export GLASSRUNNER_NEED_KUBERNETES=1
+  fi
+  if [[ $(id -u) -ne 0 ]]; then
+    no_cluster "not root"
+    return
+  fi
+  cluster_dir=$(mktemp -d)
+  if ! settings=$(scripts/cluster.sh start "$cluster_dir"); then
+    no_cluster "none can be started, see above"
+    return
+  fi
+  eval "$settings"
+  GLASSRUNNER_TEST_HELM=$(tool helm)
+  GLASSRUNNER_TEST_CRDS=$(go -C tools/crds mod download -json github.com/prometheus-operator/prometheus-operator |
+    awk -F'"' '$2 == "Dir" { print $4 }')/example/prometheus-operator-crd
+  export GLASSRUNNER_TEST_HELM GLASSRUNNER_TEST_CRDS
+  for image in busybox helper runner; do
+    scripts/image.sh "$image" "$cluster_dir/$image.tar"
+    scripts/cluster.sh load "$cluster_dir" "$cluster_dir/$image.tar"
+    rm "$cluster_dir/$image.tar"
+  done
+  go_test -timeout 20m ./test/kubernetes/...
+}
+
+# no_cluster says that there is no cluster, or ends the run where there has to be one.
+no_cluster() {
+  echo "!! the chart and the Kubernetes executor are not tested on a cluster: $1"
+  [[ -z ${GLASSRUNNER_NEED_KUBERNETES:-} ]]
+}
+
 # soak: the long whole-program tests, which `make test` leaves out.
 step_soak() {
   if ! grep -rqs '^func TestSoak' test/e2e; then
@@ -267,7 +307,7 @@ for step in "${steps[@]}"; do
   fi
 done
 
-engine_dir=""
+engine_dir="" cluster_dir=""
 trap finish EXIT
 surroundings
 began=0

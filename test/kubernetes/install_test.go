@@ -316,7 +316,9 @@ func (r *release) targets(namespace string) (targets []any) {
 	}
 	r.get(&endpoints, "endpoints", "-n", namespace)
 	for _, item := range endpoints.Items {
-		var service struct{ Metadata struct{ Labels map[string]string } }
+		var service struct {
+			Metadata struct{ Labels map[string]string }
+		}
 		r.get(&service, "service", item.Metadata.Name, "-n", namespace)
 		for _, subset := range item.Subsets {
 			for _, address := range slices.Concat(subset.Addresses, subset.NotReadyAddresses) {
