@@ -3,8 +3,8 @@
 # and without a registry:
 #   image.sh helper|runner|busybox FILE
 # `docker load`, `podman load` and `ctr images import` read the archive.
-# The Debian packages of helper and runner are those of deploy/images/*/packages.txt;
-# what they make is kept in GLASSRUNNER_IMAGES (~/.cache/glassrunner/images), and
+# helper and runner stand on the Debian packages of deploy/images/helper/packages.txt;
+# what those make is kept in GLASSRUNNER_IMAGES (~/.cache/glassrunner/images), and
 # FRESH=1 fetches them again.
 set -euo pipefail
 

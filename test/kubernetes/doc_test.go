@@ -8,3 +8,5 @@
 // Without GLASSRUNNER_TEST_KUBECONFIG the tests are skipped, unless
 // GLASSRUNNER_NEED_KUBERNETES says that there has to be a cluster.
 package kubernetes_test
+
+//go:generate go -C ../../tools/chart run . ../../deploy/helm/glassrunner
