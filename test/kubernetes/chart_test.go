@@ -74,7 +74,6 @@ func TestChartRefuses(t *testing.T) {
 		{"no service", "needs service.enabled", slices.Concat(least, []string{"--set", "metrics.serviceMonitor.enabled=true"})},
 		{"no metrics", "needs metrics.enabled", slices.Concat(least, []string{"--set", "metrics.enabled=false,metrics.podMonitor.enabled=true"})},
 		{"sessions", "no session server yet", slices.Concat(least, []string{"--set", "sessionServer.enabled=true"})},
-		{"replicas", "exclude each other", slices.Concat(least, []string{"--set", "replicas=2,hpa.maxReplicas=3"})},
 		{"namespaces", "needs rbac.clusterWideAccess", slices.Concat(least, []string{"--set", "rbac.namespacePerJob=true"})},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -194,6 +193,17 @@ func TestChartAccepted(t *testing.T) {
 			"serviceAccount":{"create":true,"name":"me","annotations":{"role":"{{ .Release.Name }}"},"imagePullSecrets":["pull"]},"runners":{"tags":"a,b","locked":true,"protected":true,"runUntagged":false,"maximumTimeout":3600,"cache":{"secretName":"cache"}},
 			"extraObjects":[{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"{{ .Release.Name }}-more"}}]}`},
 		{"scaled", `{"hpa":{"minReplicas":2,"maxReplicas":5},"rbac":{"clusterWideAccess":true,"namespacePerJob":true},"podDisruptionBudget":{"enabled":true,"minAvailable":"50%"}}`},
+		// What a values.yaml of GitLab Runner's chart has, with its defaults where it has some.
+		{"compatible", `{"image":{"registry":"registry.gitlab.com","image":"gitlab-org/gitlab-runner"},"useTini":false,"imagePullPolicy":"IfNotPresent","livenessProbe":{},"readinessProbe":{},"probeTimeoutSeconds":4,"revisionHistoryLimit":10,"replicas":1,
+			"terminationGracePeriodSeconds":3600,"concurrent":10,"shutdown_timeout":0,"checkInterval":3,"logLevel":"info","unregisterRunners":true,
+			"sessionServer":{"enabled":false,"serviceType":"LoadBalancer","timeout":1800,"internalPort":8093,"externalPort":9000,"ingress":{"enabled":false}},
+			"rbac":{"create":true,"generatedServiceAccountName":"","rules":[],"clusterWideAccess":false,"podSecurityPolicy":{"enabled":false,"resourceNames":["gitlab-runner"]}},"serviceAccount":{"create":true,"name":"","annotations":{},"imagePullSecrets":[]},
+			"metrics":{"enabled":true,"portName":"metrics","port":9252,"serviceMonitor":{"enabled":true},"podMonitor":{"enabled":false}},"service":{"enabled":true,"type":"ClusterIP"},
+			"runners":{"config":"[[runners]]\n  [runners.kubernetes]\n    namespace = \"{{ .Release.Namespace }}\"\n    image = \"alpine\"\n","configPath":"","executor":"kubernetes","cache":{},"maximumTimeout":""},
+			"securityContext":{"allowPrivilegeEscalation":false,"readOnlyRootFilesystem":false,"runAsNonRoot":true,"privileged":false,"capabilities":{"drop":["ALL"]}},"podSecurityContext":{"runAsUser":100,"fsGroup":65533},
+			"strategy":{},"resources":{},"affinity":{},"topologySpreadConstraints":{},"runtimeClassName":"","nodeSelector":{},"tolerations":[],"extraEnv":{},"extraEnvFrom":{},"hostAliases":[],"deploymentAnnotations":{},"deploymentLabels":{},"deploymentLifecycle":{},
+			"podAnnotations":{},"podLabels":{},"hpa":{"minReplicas":1,"maxReplicas":1,"metrics":[{"type":"Pods","pods":{"metric":{"name":"gitlab_runner_jobs"},"target":{"type":"AverageValue","averageValue":"400m"}}}]},
+			"priorityClassName":"","secrets":[],"configMaps":{},"volumeMounts":[],"volumes":[],"extraObjects":[]}`},
 		{"rules", `{"rbac":{"rules":[{"resources":["pods"],"verbs":["get"]},{}]},"hpa":{"maxReplicas":2,"metrics":[{"type":"Resource","resource":{"name":"cpu","target":{"type":"Utilization","averageUtilization":80}}}]}}`},
 	} {
 		t.Run(test.name, func(t *testing.T) {

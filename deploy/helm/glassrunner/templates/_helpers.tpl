@@ -142,5 +142,4 @@ failureThreshold: {{ default 3 .own.failureThreshold }}
 {{- if and $v.metrics.serviceMonitor.enabled (not $v.service.enabled) }}{{ fail "metrics.serviceMonitor.enabled needs service.enabled: a ServiceMonitor scrapes through the Service" }}{{ end -}}
 {{- if $v.sessionServer.enabled }}{{ fail "sessionServer.enabled: glassrunner has no session server yet" }}{{ end -}}
 {{- if and $v.rbac.namespacePerJob (not $v.rbac.clusterWideAccess) }}{{ fail "rbac.namespacePerJob needs rbac.clusterWideAccess: namespaces are no part of a namespace" }}{{ end -}}
-{{- if and $v.hpa $v.replicas }}{{ fail "replicas and hpa exclude each other: the autoscaler sets the number of pods" }}{{ end -}}
 {{- end -}}
