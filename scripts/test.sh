@@ -110,6 +110,7 @@ step_vet() { go vet ./...; }
 # docs: generating again leaves every file as it is.
 step_docs() {
   local before after
+  go -C tools/chart test -count=1 ./...
   before=$(tree)
   go generate ./...
   after=$(tree)
@@ -151,6 +152,7 @@ step_lint() {
   "$lint" config verify
   "$lint" run
   (cd tools/mixin && "$lint" run --config ../../.golangci.yml)
+  (cd tools/chart && "$lint" run --config ../../.golangci.yml)
 }
 
 # vulnerabilities needs the database of known ones, so it runs only where GOVULNDB says where that is.

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 )
 
@@ -21,7 +20,7 @@ const mark = "<!-- Generated from values.yaml by make docs. -->\n"
 func main() {
 	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "chart:", err)
-		os.Exit(1)
+		os.Exit(1) //nolint:forbidigo // this is a program's main
 	}
 }
 
@@ -29,7 +28,12 @@ func run(args []string) error {
 	if len(args) != 1 {
 		return errors.New("usage: chart DIR")
 	}
-	text, err := os.ReadFile(filepath.Join(args[0], "values.yaml"))
+	dir, err := os.OpenRoot(args[0])
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	text, err := dir.ReadFile("values.yaml")
 	if err != nil {
 		return err
 	}
@@ -37,8 +41,8 @@ func run(args []string) error {
 	if err != nil {
 		return fmt.Errorf("values.yaml: %w", err)
 	}
-	readme := filepath.Join(args[0], "README.md")
-	text, err = os.ReadFile(readme)
+	const readme = "README.md"
+	text, err = dir.ReadFile(readme)
 	if err != nil {
 		return err
 	}
@@ -46,7 +50,7 @@ func run(args []string) error {
 	if !found {
 		return fmt.Errorf("%s has no line %q", readme, mark)
 	}
-	return os.WriteFile(readme, []byte(head+mark+table(values)), 0o644)
+	return dir.WriteFile(readme, []byte(head+mark+table(values)), 0o644)
 }
 
 // value is one line of the table.
