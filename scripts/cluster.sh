@@ -123,8 +123,41 @@ control_groups() {
   return 0
 }
 
-# sysctls are what kubelet sets for the whole machine; stop sets them back.
+# sysctls are what kubelet sets for the whole machine. The first of several
+# clusters remembers what they were, and the last one to stop sets them back.
+shared=/run/glassrunner-cluster
 sysctls=(vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes)
+
+# others says whether another cluster is there.
+others() {
+  local mark
+  for mark in "$shared"/glk*; do
+    [[ $mark != "$shared/$space" && -f $mark && -f $(cat "$mark")/prepared ]] && return 0
+  done
+  return 1
+}
+
+remember() {
+  local name
+  mkdir -p "$shared"
+  if ! others || [[ ! -f $shared/sysctls ]]; then
+    for name in "${sysctls[@]}"; do
+      [[ ! -r /proc/sys/$name ]] || echo "$name $(cat "/proc/sys/$name")"
+    done >"$shared/sysctls"
+  fi
+  echo "$dir" >"$shared/$space"
+}
+
+set_back() {
+  local name value
+  [[ -f $shared/$space ]] || return 0
+  rm -f "$shared/$space"
+  others && return 0
+  while read -r name value; do
+    echo "$value" >"/proc/sys/$name" || true
+  done <"$shared/sysctls"
+  rm -rf "$shared"
+}
 
 # files writes the configuration of everything.
 files() {
@@ -197,9 +230,7 @@ prepare() {
     stop
     leave_out "no network namespace can be made here"
   }
-  for name in "${sysctls[@]}"; do
-    [[ ! -r /proc/sys/$name ]] || echo "$name $(cat "/proc/sys/$name")"
-  done >"$dir/sysctls"
+  remember
   if [[ -f /sys/fs/cgroup/cgroup.controllers ]]; then
     for controller in cpu cpuset memory pids io hugetlb; do
       echo "+$controller" >/sys/fs/cgroup/cgroup.subtree_control || true
@@ -356,17 +387,20 @@ crash() {
 }
 
 stop() {
-  local pid name group space_ value
+  local pid name group space_
   # The pods' network namespaces are named after nothing of ours: the containers' own files know them.
   grep -oh '/var/run/netns/cni-[a-z0-9-]*' "$dir"/containerd-state/io.containerd.runtime.v2.task/k8s.io/*/config.json 2>/dev/null |
     sort -u >"$dir/spaces" || true
+  cat "$dir"/containerd-state/io.containerd.runtime.v2.task/k8s.io/*/address 2>/dev/null |
+    sed 's|unix://|\n|g' >"$dir/sockets" || true
   # Nothing of it is kept, so no part is given time; the API server would wait for open watches.
   for name in kubelet proxy scheduler controller-manager apiserver etcd; do
     end $name 0
   done
   end containerd 3
   # Shims outlive containerd, and containers their shims.
-  grep -als -- "$dir/containerd" /proc/[0-9]*/cmdline | cut -d/ -f3 | while read -r pid; do
+  grep -als -- "$dir/containerd[.]sock" /proc/[0-9]*/cmdline | cut -d/ -f3 | while read -r pid; do
+    [[ $(cat "/proc/$pid/comm" 2>/dev/null) == containerd-shim ]] || continue
     {
       xargs -r kill -9 <"/proc/$pid/task/$pid/children"
       kill -9 "$pid"
@@ -380,6 +414,9 @@ stop() {
       sleep 0.1
     done
   done
+  while read -r name; do
+    [[ -z $name ]] || rm -f "$name"
+  done <"$dir/sockets"
   while read -r space_; do
     ip netns del "${space_##*/}" 2>/dev/null || true
   done <"$dir/spaces"
@@ -388,11 +425,7 @@ stop() {
   fi
   ip link del "$space" 2>/dev/null || true
   grep -oE " $dir/[^ ]*" /proc/mounts | sort -r | xargs -r umount -l || true
-  if [[ -f $dir/sysctls ]]; then
-    while read -r name value; do
-      echo "$value" >"/proc/sys/$name" || true
-    done <"$dir/sysctls"
-  fi
+  set_back
   # What the plugins and kubelet leave at places of their own.
   for name in /var/lib/cni/results/"$space"-*; do
     [[ -e $name ]] || continue
@@ -400,7 +433,8 @@ stop() {
     rm -f "/var/lib/cni/results/$space-$name" "/var/lib/cni/results/cni-loopback-${name%-*}-lo"
   done
   find /var/log/containers -lname "$dir/*" -delete 2>/dev/null || true
-  rm -rf --one-file-system "${dir:?}"/{bin,cni,cni-data,containerd,containerd-state,containerd.sock,containerd.sock.ttrpc,containerd.toml,etcd,kubelet,kubelet-pki,kubelet.yaml,pki,pods,prepared,run,spaces,sysctls,pause.tar} "$dir"/*kubeconfig
+  rmdir /var/log/containers 2>/dev/null || true
+  rm -rf --one-file-system "${dir:?}"/{bin,cni,cni-data,containerd,containerd-state,containerd.sock,containerd.sock.ttrpc,containerd.toml,etcd,kubelet,kubelet-pki,kubelet.yaml,pki,pods,prepared,run,sockets,spaces,pause.tar} "$dir"/*kubeconfig
 }
 
 case $command in
