@@ -104,6 +104,19 @@ func TestChartPort(t *testing.T) {
 	}
 }
 
+// A server that asks for a password is probed as the operator says, also while it starts.
+func TestChartProbes(t *testing.T) {
+	t.Parallel()
+	out := render(t)
+	if n := strings.Count(out, "path: /-/healthy"); n != 2 || strings.Count(out, "path: /-/ready") != 1 || strings.Count(out, "terminationGracePeriodSeconds: 120") != 1 {
+		t.Errorf("the probes are not those of the documents:\n%s", out)
+	}
+	out = render(t, "--set", "livenessProbe.tcpSocket.port=metrics,livenessProbe.periodSeconds=7,livenessProbe.terminationGracePeriodSeconds=9")
+	if strings.Contains(out, "/-/healthy") || strings.Count(out, "tcpSocket:") != 2 || strings.Count(out, "periodSeconds: 7") != 1 || strings.Count(out, "terminationGracePeriodSeconds: 9\n") != 1 {
+		t.Errorf("livenessProbe is not followed:\n%s", out)
+	}
+}
+
 // The token is in the Secret alone, and not there either when the Secret is the operator's.
 func TestChartSecret(t *testing.T) {
 	t.Parallel()
