@@ -5,6 +5,7 @@ package kubernetes_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -254,6 +255,12 @@ func (c *cluster) definitions() {
 	// Not apply: its annotation would be too long.
 	c.kubectl("create", "-f", dir)
 	for _, kind := range []string{"servicemonitors", "podmonitors", "prometheusrules"} {
-		c.kubectl("wait", "--for=condition=Established", "crd/"+kind+".monitoring.coreos.com", "--timeout=60s")
+		// kubectl wait fails where there is no condition yet.
+		c.eventually("the API server serves "+kind, func() error {
+			if got := c.kubectl("get", "crd", kind+".monitoring.coreos.com", "-o", `jsonpath={.status.conditions[?(@.type=="Established")].status}`); got != "True" {
+				return fmt.Errorf("%w: %q", errNot, got)
+			}
+			return nil
+		})
 	}
 }
