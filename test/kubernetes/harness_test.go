@@ -29,7 +29,6 @@ type cluster struct {
 	ctx        context.Context
 	kubeconfig string
 	kubectlBin string
-	dir        string // of cluster.sh
 	host       string // address of this machine, as pods reach it
 	namespace  string // of this test; it ends with it
 }
@@ -52,7 +51,6 @@ func newCluster(t *testing.T) *cluster {
 		t: t, ctx: ctx,
 		kubeconfig: os.Getenv("GLASSRUNNER_TEST_KUBECONFIG"),
 		kubectlBin: os.Getenv("GLASSRUNNER_TEST_KUBECTL"),
-		dir:        os.Getenv("GLASSRUNNER_TEST_CLUSTER"),
 		host:       os.Getenv("GLASSRUNNER_TEST_CLUSTER_HOST"),
 	}
 	if c.kubeconfig == "" || c.kubectlBin == "" || c.host == "" {
@@ -103,15 +101,8 @@ func (c *cluster) command(ctx context.Context, stdin, name string, args ...strin
 // kubectl runs it in the test's namespace and ends the test when it fails.
 func (c *cluster) kubectl(args ...string) string {
 	c.t.Helper()
-	return c.kubectlWith("", args...)
-}
-
-func (c *cluster) kubectlWith(stdin string, args ...string) string {
-	c.t.Helper()
-	if c.namespace != "" {
-		args = append([]string{"-n", c.namespace}, args...)
-	}
-	out, bad, err := c.command(c.ctx, stdin, c.kubectlBin, args...)
+	args = append([]string{"-n", c.namespace}, args...)
+	out, bad, err := c.command(c.ctx, "", c.kubectlBin, args...)
 	if err != nil {
 		c.t.Fatalf("kubectl %s: %v\n%s%s", strings.Join(args, " "), err, out, bad)
 	}
