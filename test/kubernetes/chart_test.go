@@ -188,6 +188,53 @@ func defaults(t *testing.T) string {
 	return string(text)
 }
 
+// A packed chart has the rules and dashboards of deploy/monitoring, which the directory only links to.
+func TestChartPacked(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if out, bad, err := helm(t, "package", chart, "--destination", dir); err != nil {
+		t.Fatalf("%v\n%s%s", err, out, bad)
+	}
+	packed, err := filepath.Glob(filepath.Join(dir, "*.tgz"))
+	if err != nil || len(packed) != 1 {
+		t.Fatalf("packed %v %v, want one file", packed, err)
+	}
+	switches := []string{"--set", "metrics.prometheusRule.enabled=true,metrics.dashboards.enabled=true"}
+	out, bad, err := helm(t, slices.Concat([]string{"template", "r", packed[0]}, least, switches)...)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, bad)
+	}
+	if out != render(t, switches...) {
+		t.Error("the packed chart makes something else than the directory")
+	}
+	dashboards, err := filepath.Glob("../../deploy/monitoring/dashboards/*.json")
+	if err != nil || len(dashboards) == 0 {
+		t.Fatalf("dashboards %v %v", dashboards, err)
+	}
+	for _, file := range dashboards {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		indented := strings.ReplaceAll(strings.TrimSpace(string(text)), "\n", "\n    ")
+		if !strings.Contains(out, filepath.Base(file)+"\": |\n    "+indented) {
+			t.Errorf("%s is not in the chart as it is", file)
+		}
+	}
+	for _, file := range []string{"rules", "alerts"} {
+		text, err := os.ReadFile("../../deploy/monitoring/" + file + ".yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			name := strings.TrimPrefix(strings.TrimSpace(line), "- ")
+			if (strings.HasPrefix(name, "alert: ") || strings.HasPrefix(name, "record: ")) && !strings.Contains(out, name+"\n") {
+				t.Errorf("%s.yaml has %q, the PrometheusRule not", file, name)
+			}
+		}
+	}
+}
+
 // The API server accepts, without a field that it does not know, what a matrix of values makes.
 func TestChartAccepted(t *testing.T) {
 	c := newCluster(t)
