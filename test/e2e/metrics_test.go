@@ -307,7 +307,7 @@ func TestMethods(t *testing.T) {
 		}
 	}
 	_, body := p.get("/")
-	has(t, string(body), "/metrics", "/debug/jobs/list", "/debug/pprof/")
+	has(t, string(body), "/metrics", "/api/v1/status") // the other links are the script's: see test/browser
 	if _, body := p.get("/debug/process/state"); string(body) != "running\n" {
 		t.Errorf("/debug/process/state is %q", body)
 	}
