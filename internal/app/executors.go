@@ -12,11 +12,12 @@ import (
 	"github.com/glassrunner/glassrunner/internal/executor"
 	"github.com/glassrunner/glassrunner/internal/executor/custom"
 	"github.com/glassrunner/glassrunner/internal/executor/docker"
+	"github.com/glassrunner/glassrunner/internal/executor/kubernetes"
 	"github.com/glassrunner/glassrunner/internal/executor/shell"
 )
 
 // Executors lists the executors of this build, by their name in config.toml.
-func Executors() []string { return []string{"custom", "docker", "shell"} }
+func Executors() []string { return []string{"custom", "docker", "kubernetes", "shell"} }
 
 // belongings tells what this process's jobs make from what others made. The
 // zero value is for who runs no jobs.
@@ -41,6 +42,10 @@ func driver(c *config.Config, r *config.Runner, o Options, own belongings, bus *
 		d := dockerOptions(r, bus, log)
 		d.Home, d.Owner = homeOf(account, log), own.owner
 		return docker.New(d)
+	case "kubernetes":
+		k := kubernetesOptions(r, bus, log)
+		k.Home, k.Owner = homeOf(account, log), own.owner
+		return kubernetes.New(k)
 	case "":
 		return nil, fmt.Errorf("no executor is configured: set executor to one of %v", Executors())
 	}
@@ -77,6 +82,16 @@ func dockerOptions(r *config.Runner, bus *event.Bus, log *slog.Logger) docker.Op
 	o := docker.Options{Token: r.Token, BuildsDir: r.BuildsDir, CacheDir: r.CacheDir, Shell: r.Shell, Bus: bus, Log: log}
 	if r.Docker != nil {
 		o.Config = *r.Docker
+	}
+	return o
+}
+
+// kubernetesOptions are those of the executor that makes pods. Without a
+// [runners.kubernetes] section everything has its default.
+func kubernetesOptions(r *config.Runner, bus *event.Bus, log *slog.Logger) kubernetes.Options {
+	o := kubernetes.Options{BuildsDir: r.BuildsDir, CacheDir: r.CacheDir, Shell: r.Shell, Bus: bus, Log: log}
+	if r.Kubernetes != nil {
+		o.Config = *r.Kubernetes
 	}
 	return o
 }

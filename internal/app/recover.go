@@ -19,6 +19,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/executor"
 	"github.com/glassrunner/glassrunner/internal/executor/custom"
+	"github.com/glassrunner/glassrunner/internal/executor/kubernetes"
 	"github.com/glassrunner/glassrunner/internal/job"
 	"github.com/glassrunner/glassrunner/internal/joblog"
 	"github.com/glassrunner/glassrunner/internal/recovery"
@@ -85,6 +86,9 @@ func (a *App) leftovers(ctx context.Context, dead []executor.Claim) ([]executor.
 		if e.config.Docker != nil {
 			where += "\x00" + e.config.Docker.Host
 		}
+		if k := e.config.Kubernetes; k != nil {
+			where += "\x00" + k.Host + "\x00" + k.Context + "\x00" + k.Namespace
+		}
 		if asked[where] {
 			continue
 		}
@@ -106,6 +110,10 @@ func (a *App) leftovers(ctx context.Context, dead []executor.Claim) ([]executor.
 
 // reapLeftover ends an orphan through a driver that makes such claims.
 func (a *App) reapLeftover(ctx context.Context, l executor.Leftover) error {
+	if l.Claim.Kind == "kubernetes" { // not every runner of that kind reaches its cluster
+		_, err := a.reap(ctx, l.Claim.Kind, l.Claim)
+		return err
+	}
 	for _, e := range a.current.Load().entries {
 		if e.driver != nil && e.driver.Traits().Claims == l.Claim.Kind {
 			_, err := e.driver.Reap(ctx, l.Claim)
@@ -133,7 +141,16 @@ func (a *App) reap(ctx context.Context, name string, c executor.Claim) (int, err
 		return custom.Reap(ctx, c)
 	}
 	cfg := a.current.Load().config
-	d, err := driver(cfg, &config.Runner{Executor: name}, a.o, a.own, a.bus, a.log)
+	r := &config.Runner{Executor: name}
+	if name == "kubernetes" {
+		for i := range cfg.Runners { // one of them may have the credentials for the cluster
+			if k := cfg.Runners[i].Kubernetes; k != nil && cfg.Runners[i].Executor == name && kubernetes.Owns(*k, c) {
+				r = &cfg.Runners[i]
+				break
+			}
+		}
+	}
+	d, err := driver(cfg, r, a.o, a.own, a.bus, a.log)
 	if err != nil {
 		return 0, err
 	}

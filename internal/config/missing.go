@@ -38,7 +38,7 @@ func executors() map[string]bool {
 		"docker-autoscaler": false,
 		"docker+machine":    false,
 		"instance":          false,
-		"kubernetes":        false,
+		"kubernetes":        true,
 		"custom":            true,
 		"ssh":               false,
 		"parallels":         false,

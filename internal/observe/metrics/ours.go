@@ -25,6 +25,7 @@ type ours struct {
 	certificates                        certificates
 	containers                          containers
 	travel                              travel
+	pods                                pods
 	usage                               usage
 	machine                             *machine
 	web                                 *web
@@ -57,6 +58,7 @@ type oursRunner struct {
 	usage                                    usageRunner
 	containers                               containersRunner
 	travel                                   runnerTravel
+	pods                                     podsRunner
 	blocked                                  *blockedTime
 	skew                                     prometheus.Gauge
 	skews                                    skews
@@ -84,6 +86,7 @@ func newOurs(c *catalogue, o Options) *ours {
 	m.logs(c)
 	m.caches, m.artifacts = newCacheMoves(c), newArtifactMoves(c)
 	m.travel = newTravel(c)
+	m.pods = newPods(c)
 	m.api(c)
 	m.process(c)
 	return m
@@ -259,6 +262,7 @@ func (m *ours) dropRunner(r *oursRunner) {
 	m.caches.dropRunner(l)
 	m.artifacts.dropRunner(l)
 	m.travel.dropRunner(l)
+	m.pods.dropRunner(l)
 	m.usage.dropRunner(l)
 }
 
@@ -288,6 +292,8 @@ func (m *ours) observe(ev event.Event, e *entry, j *jobRecord) {
 	switch f := ev.Fact.(type) {
 	case event.Called:
 		m.called(f)
+	case event.KubernetesCalled:
+		m.pods.called(f)
 	case event.CertificateLoaded:
 		m.certificates.observe(f)
 	case event.Degraded:
@@ -357,6 +363,7 @@ func (m *ours) observeJob(ev event.Event, j *jobRecord) {
 	r.observeMoves(ev.Fact)
 	r.travel.observe(ev.Fact)
 	m.containers.observe(r, ev.Fact)
+	m.pods.observe(r, ev.Fact)
 	m.usage.observe(&r.usage, ev.Fact)
 	switch f := ev.Fact.(type) {
 	case event.LogWritten:
