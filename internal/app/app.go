@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -216,7 +215,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	defer wg.Wait()
 	defer stop()
 	wg.Go(func() { a.recover(helpers) })
-	wg.Go(func() { trim(helpers, a.board.Running, debug.FreeOSMemory) })
+	wg.Go(func() { trim(helpers, a.board.Running, release) })
 	wg.Go(func() { a.sampler.Run(helpers) })
 	a.disks.Check(helpers) // before any job is asked for
 	wg.Go(func() { a.disks.Run(helpers) })

@@ -2,29 +2,42 @@ package app
 
 import (
 	"context"
+	"runtime/debug"
 	"time"
 )
 
-// trimAfter is how often is looked whether the process rests.
-const trimAfter = 10 * time.Second
+const (
+	// startTakes is when the start is over, and what only it needed can go.
+	startTakes = 2 * time.Second
+	// restLook is how often is looked whether the process rests.
+	restLook = 10 * time.Second
+)
 
-// trim gives memory that nobody needs back to the system, once whenever the
-// process has come to rest: after the start, and after the last of some jobs.
-// The runtime itself gives it back later, and only what is above its goal.
+// release gives memory that nobody needs now back to the system: free pages of
+// the heap, which the runtime itself gives back later and only above its goal,
+// and pages of the program, most of which only the start has touched.
+func release() {
+	debug.FreeOSMemory()
+	releaseProgram()
+}
+
+// trim calls free once when the start is over, and once whenever the process
+// has come to rest: after the last of some jobs.
 func trim(ctx context.Context, running func() int, free func()) {
-	tick := time.NewTicker(trimAfter)
-	defer tick.Stop()
+	wait := time.NewTimer(startTakes)
+	defer wait.Stop()
 	busy := true
-	for {
+	for first := true; ; first = false {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-wait.C:
 		}
 		was := busy
 		busy = running() > 0
-		if was && !busy {
+		if first || was && !busy {
 			free()
 		}
+		wait.Reset(restLook)
 	}
 }

@@ -17,12 +17,18 @@ func TestTrim(t *testing.T) {
 			defer close(done)
 			trim(ctx, func() int { return int(jobs.Load()) }, func() { freed.Add(1) })
 		}()
-		for _, step := range []struct{ jobs, want int64 }{{0, 1}, {0, 1}, {3, 1}, {1, 1}, {0, 2}, {0, 2}} {
+		jobs.Store(2)
+		time.Sleep(startTakes)
+		synctest.Wait()
+		if got := freed.Load(); got != 1 {
+			t.Errorf("after the start memory was given back %d times, want once", got)
+		}
+		for _, step := range []struct{ jobs, want int64 }{{2, 1}, {0, 2}, {0, 2}, {3, 2}, {1, 2}, {0, 3}, {0, 3}} {
 			jobs.Store(step.jobs)
-			time.Sleep(trimAfter)
+			time.Sleep(restLook)
 			synctest.Wait()
 			if got := freed.Load(); got != step.want {
-				t.Errorf("after %s with %d jobs: gave memory back %d times, want %d", trimAfter, step.jobs, got, step.want)
+				t.Errorf("after %s with %d jobs: gave memory back %d times, want %d", restLook, step.jobs, got, step.want)
 			}
 		}
 		stop()
