@@ -47,7 +47,7 @@ func TestDocs(t *testing.T) {
 		t.Fatal(err)
 	}
 	own := strings.NewReplacer("https://gitlab.example.com", server.URL(), "glrt-...", runner.Token,
-		" -n ci", " -n "+c.namespace, "namespace ci", "namespace "+c.namespace, "executor: kubernetes", "executor: shell")
+		" -n ci", " -n "+c.namespace, "namespace ci", "namespace "+c.namespace, "debian:bookworm", "glassrunner/busybox:1")
 	values, commands := blocks(string(text), "yaml"), blocks(string(text), "shell")
 	if len(values) != 1 || len(commands) != 4 {
 		t.Fatalf("docs/helm.md has %d values and %d blocks of commands, want 1 and 4", len(values), len(commands))
