@@ -282,6 +282,8 @@ step_kubernetes() {
     scripts/cluster.sh load "$cluster_dir" "$cluster_dir/$image.tar"
     rm "$cluster_dir/$image.tar"
   done
+  go_test -timeout 20m ./internal/executor/kubernetes
+  go_test -timeout 20m -run '^TestKubernetes' ./test/e2e
   go_test -timeout 20m ./test/kubernetes/...
 }
 
