@@ -68,6 +68,7 @@ func gather(ctx context.Context, c Content, w io.WriterAt, p Parallel) (int64, e
 		}
 		return err == nil
 	}
+	off, n := s.take(true) // before the others: this answer is there already
 	for range min(int64(p.Streams)-1, s.high-1) {
 		wg.Go(func() {
 			for ctx.Err() == nil {
@@ -85,11 +86,8 @@ func gather(ctx context.Context, c Content, w io.WriterAt, p Parallel) (int64, e
 			}
 		})
 	}
-	for ctx.Err() == nil {
-		off, n := s.take(true)
-		if n == 0 || !put(c.Body, off, n) {
-			break
-		}
+	for ctx.Err() == nil && n > 0 && put(c.Body, off, n) {
+		off, n = s.take(true)
 	}
 	wg.Wait()
 	if ctx.Err() != nil {
