@@ -17,7 +17,7 @@ import (
 )
 
 // Executors lists the executors of this build, by their name in config.toml.
-func Executors() []string { return []string{"custom", "docker", "kubernetes", "shell"} }
+func Executors() []string { return []string{"custom", "docker", "kubernetes", "shell", "ssh"} }
 
 // belongings tells what this process's jobs make from what others made. The
 // zero value is for who runs no jobs.
@@ -46,6 +46,8 @@ func driver(c *config.Config, r *config.Runner, o Options, own belongings, bus *
 		k := kubernetesOptions(r, bus, log)
 		k.Home, k.Owner = homeOf(account, log), own.owner
 		return kubernetes.New(k)
+	case "ssh":
+		return sshDriver(r, account, own, log)
 	case "":
 		return nil, fmt.Errorf("no executor is configured: set executor to one of %v", Executors())
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/executor"
 	"github.com/glassrunner/glassrunner/internal/executor/custom"
 	"github.com/glassrunner/glassrunner/internal/executor/kubernetes"
+	"github.com/glassrunner/glassrunner/internal/executor/ssh"
 	"github.com/glassrunner/glassrunner/internal/job"
 	"github.com/glassrunner/glassrunner/internal/joblog"
 	"github.com/glassrunner/glassrunner/internal/recovery"
@@ -89,6 +90,9 @@ func (a *App) leftovers(ctx context.Context, dead []executor.Claim) ([]executor.
 		if k := e.config.Kubernetes; k != nil {
 			where += "\x00" + k.Host + "\x00" + k.Context + "\x00" + k.Namespace
 		}
+		if e.config.Executor == "ssh" {
+			where += "\x00" + sshLogin(e.config).User + "@" + sshLogin(e.config).Address
+		}
 		if asked[where] {
 			continue
 		}
@@ -112,6 +116,10 @@ func (a *App) leftovers(ctx context.Context, dead []executor.Claim) ([]executor.
 func (a *App) reapLeftover(ctx context.Context, l executor.Leftover) error {
 	if l.Claim.Kind == "kubernetes" { // not every runner of that kind reaches its cluster
 		_, err := a.reap(ctx, l.Claim.Kind, l.Claim)
+		return err
+	}
+	if l.Claim.Kind == ssh.ClaimKind {
+		_, err := a.reapRemote(ctx, l.Claim)
 		return err
 	}
 	for _, e := range a.current.Load().entries {
@@ -139,6 +147,9 @@ func (a *App) owner(c *config.Config) string {
 func (a *App) reap(ctx context.Context, name string, c executor.Claim) (int, error) {
 	if name == "custom" { // its claims say by which programs, and no driver is without one
 		return custom.Reap(ctx, c)
+	}
+	if name == "ssh" {
+		return a.reapRemote(ctx, c)
 	}
 	cfg := a.current.Load().config
 	r := &config.Runner{Executor: name}

@@ -39,6 +39,7 @@ var floors = []floor{
 		"internal/observe/board",
 		"internal/observe/history",
 		"internal/redact",
+		"internal/remote",
 		"internal/script",
 	}},
 	// app composes; a command of cli, or the helper, uses one of these alone.

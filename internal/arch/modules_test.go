@@ -55,7 +55,7 @@ var direct = []dependency{
 	{path: "go.opentelemetry.io/proto/otlp", licence: "Apache-2.0", reason: "the messages of OTLP", only: []string{"internal/observe/traces"}},
 	{path: "go.yaml.in/yaml/v2", licence: "Apache-2.0", reason: "the web configuration file as exporter-toolkit reads it: v3 takes other values for good", only: []string{"internal/admin"}},
 	{path: "go.yaml.in/yaml/v3", licence: "MIT", reason: ".gitlab-ci.yml of demo, YAML inputs and artifacts of jobs"},
-	{path: "golang.org/x/crypto", licence: "BSD-3-Clause", reason: "bcrypt, which the web configuration's passwords are hashed with", only: []string{"internal/admin", "internal/cli"}},
+	{path: "golang.org/x/crypto", licence: "BSD-3-Clause", reason: "bcrypt of the web configuration's passwords; SSH: the client, known_hosts", only: []string{"internal/admin", "internal/cli", "internal/remote"}},
 	{path: "golang.org/x/sys", licence: "BSD-3-Clause", reason: "system calls: process groups, file locks, Windows"},
 	{path: "golang.org/x/term", licence: "BSD-3-Clause", reason: "is it a terminal, how wide, a password unseen"},
 	{path: "gopkg.in/evanphx/json-patch.v4", licence: "BSD-3-Clause", reason: "JSON patches and merge patches of pod_spec; apimachinery needs it as well", only: []string{"internal/executor/kubernetes"}},

@@ -115,7 +115,7 @@ func describeRunner(b *strings.Builder, c *Config, r *Runner, number int) {
 	row(b, "job log", fmt.Sprintf("at most %s", size(r.OutputLimit())))
 	row(b, "when refused", fmt.Sprintf("pauses for %s after %s", brief(r.UnhealthyInterval()), count(r.UnhealthyLimit(), "refusal")))
 	row(b, "silent jobs", "checked every "+brief(r.JobStatusInterval()))
-	if r.Executor == "shell" || r.Executor == "custom" {
+	if r.Executor == "shell" || r.Executor == "custom" || r.Executor == "ssh" {
 		row(b, "ending a job", fmt.Sprintf("SIGTERM, after %s SIGKILL", brief(r.GracefulKillTimeout())))
 	}
 	row(b, "builds", r.BuildsDir)

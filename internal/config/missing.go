@@ -40,7 +40,7 @@ func executors() map[string]bool {
 		"instance":          false,
 		"kubernetes":        true,
 		"custom":            true,
-		"ssh":               false,
+		"ssh":               true,
 		"parallels":         false,
 		"virtualbox":        false,
 	}
