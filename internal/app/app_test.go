@@ -183,12 +183,12 @@ func TestSingleEndsWithoutJobs(t *testing.T) {
 func TestAnEntryThatCannotRunDoesNotStopTheOthers(t *testing.T) {
 	s := server(t, fakegitlab.Options{})
 	token := s.AddRunner(fakegitlab.RunnerConfig{}).Token
-	st := start(t, s, token, "[[runners]]\n  name = \"later\"\n  url = \"https://gitlab.example.test\"\n  token = \"glrt-other12345\"\n  executor = \"ssh\"\n")
+	st := start(t, s, token, "[[runners]]\n  name = \"later\"\n  url = \"https://gitlab.example.test\"\n  token = \"glrt-other12345\"\n  executor = \"parallels\"\n")
 	if got := st.job(fakegitlab.Job{Script: []string{"echo hello"}}); got.Status != fakegitlab.Success {
 		t.Errorf("got %+v", got)
 	}
-	if !strings.Contains(st.log.String(), "ssh") {
-		t.Errorf("the log does not say that ssh jobs are not run:\n%s", st.log)
+	if !strings.Contains(st.log.String(), "parallels") {
+		t.Errorf("the log does not say that parallels jobs are not run:\n%s", st.log)
 	}
 }
 

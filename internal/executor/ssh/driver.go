@@ -48,7 +48,8 @@ func (o One) All() []Machine { return []Machine{{Name: o.Address, Login: remote.
 
 // Options configure a Driver.
 type Options struct {
-	Name     string // of the executor: "ssh" or "instance"
+	Name     string // of the executor; "": "ssh"
+	Title    string // for the job log; "": "SSH"
 	Machines Machines
 	// LoginShell has the shell read its start-up files of a login.
 	LoginShell bool
@@ -75,7 +76,7 @@ type Driver struct{ o Options }
 // New returns a driver. It fails for a shell that takes no script from its
 // standard input.
 func New(o Options) (*Driver, error) {
-	o.Name = cmp.Or(o.Name, "ssh")
+	o.Name, o.Title = cmp.Or(o.Name, "ssh"), cmp.Or(o.Title, "SSH")
 	o.Shell = cmp.Or(o.Shell, "bash")
 	if _, err := shellCommand(o.Shell, o.LoginShell); err != nil {
 		return nil, fmt.Errorf("%s executor: %w", o.Name, err)
@@ -115,7 +116,7 @@ func (d *Driver) Open(ctx context.Context, r executor.Request) (executor.Env, er
 		r.Stage("prepare")
 	}
 	e := &env{d: d, r: r, mark: d.o.Owner + rand.Text()}
-	if err := e.tell("Using " + strings.ToUpper(d.o.Name[:1]) + d.o.Name[1:] + " executor..."); err != nil {
+	if err := e.tell("Using " + d.o.Title + " executor..."); err != nil {
 		return nil, err
 	}
 	m, err := d.o.Machines.Acquire(ctx, r)

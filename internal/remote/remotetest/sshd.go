@@ -30,8 +30,9 @@ type Server struct {
 	cmd        *exec.Cmd
 }
 
-// Start starts a server, or skips the test where there is none.
-func Start(t testing.TB) *Server {
+// Start starts a server, or skips the test where there is none. Commands get
+// the variables of env, each NAME=value.
+func Start(t testing.TB, env ...string) *Server {
 	t.Helper()
 	if _, err := exec.LookPath("/usr/sbin/sshd"); err != nil {
 		t.Skip("openssh-server is not installed")
@@ -74,7 +75,7 @@ func Start(t testing.TB) *Server {
 	s.write(s.conf, strings.Join([]string{
 		"ListenAddress " + s.Addr, "HostKey " + filepath.Join(dir, "host"), "PidFile none", "UsePAM no", "StrictModes no",
 		"PermitRootLogin yes", "PasswordAuthentication no", "AuthorizedKeysFile " + s.KeyFile + ".pub", "MaxStartups 100", "MaxSessions 100",
-		"SetEnv HOME=" + s.Home, "PrintMotd no", "PrintLastLog no", "",
+		"SetEnv " + strings.Join(append(env, "HOME="+s.Home), " "), "PrintMotd no", "PrintLastLog no", "",
 	}, "\n"))
 	s.Run()
 	return s
