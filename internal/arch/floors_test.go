@@ -23,6 +23,7 @@ type floor struct {
 var floors = []floor{
 	{name: "F0", std: true, packages: []string{
 		"internal/job",
+		"internal/pause",
 		"internal/pulse",
 		"internal/version",
 	}},
@@ -36,6 +37,7 @@ var floors = []floor{
 		"internal/cgroup",
 		"internal/config",
 		"internal/executor",
+		"internal/image",
 		"internal/observe/board",
 		"internal/observe/history",
 		"internal/redact",

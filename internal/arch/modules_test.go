@@ -26,7 +26,7 @@ type dependency struct {
 // standard library, or fifty lines of ours, do it as well?
 var direct = []dependency{
 	{path: "github.com/containerd/errdefs", licence: "Apache-2.0", reason: "kinds of the errors of a Docker engine", only: []string{"internal/executor/docker"}},
-	{path: "github.com/distribution/reference", licence: "Apache-2.0", reason: "names of images, as the engine reads them", only: []string{"internal/executor/docker"}},
+	{path: "github.com/distribution/reference", licence: "Apache-2.0", reason: "names of images, as engines and kubelets read them", only: []string{"internal/executor/docker", "internal/executor/kubernetes", "internal/image"}},
 	{path: "github.com/docker/go-units", licence: "Apache-2.0", reason: "sizes and ulimits in Docker's notation; the API's own type of a ulimit", only: []string{"internal/executor/docker"}},
 	{path: "github.com/moby/moby/api", licence: "Apache-2.0", reason: "types of the Docker engine's API", only: []string{"internal/executor/docker"}},
 	{path: "github.com/moby/moby/client", licence: "Apache-2.0", reason: "the maintained client of the Docker engine's API", only: []string{"internal/executor/docker"}},

@@ -38,11 +38,6 @@ type phaseTimeout struct {
 
 func (t *phaseTimeout) Error() string { return t.what + ": " + context.DeadlineExceeded.Error() }
 
-// misconfigured makes an error of settings that only the runner can judge.
-func misconfigured(format string, args ...any) error {
-	return &executor.Error{Reason: job.ConfigurationError, Err: fmt.Errorf(format, args...)}
-}
-
 // outcomeOf classifies the error that ended a job.
 func outcomeOf(err error) job.Outcome {
 	if err == nil {

@@ -157,7 +157,7 @@ func (r *run) job(ctx context.Context) error {
 		r.o.Bus.Emit(ctx, event.Interpolated{Fields: fields})
 	}
 	if len(r.spec.Secrets) > 0 {
-		return misconfigured("the job wants secrets of an external provider (`secrets:`), which this runner does not support")
+		return executor.Misconfigured("the job wants secrets of an external provider (`secrets:`), which this runner does not support")
 	}
 	slot, projectSlot, release := r.o.Slots.Take(r.spec.Info.ProjectID)
 	defer release()

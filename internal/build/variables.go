@@ -61,9 +61,9 @@ func (b *Build) dirs(t executor.Traits, slot int, vars job.Variables) (executor.
 	}
 	switch {
 	case root == "":
-		return executor.Dirs{}, misconfigured("the builds_dir is not configured")
+		return executor.Dirs{}, executor.Misconfigured("the builds_dir is not configured")
 	case cache == "":
-		return executor.Dirs{}, misconfigured("the cache_dir is not configured")
+		return executor.Dirs{}, executor.Misconfigured("the cache_dir is not configured")
 	}
 	slug := projectPath(b.spec)
 	project := path.Join(root, slug)
@@ -93,12 +93,12 @@ func (b *Build) clonePath(t executor.Traits, root, clone string, vars job.Variab
 		allowed = *b.o.CustomDirs
 	}
 	if !allowed {
-		return "", misconfigured("setting GIT_CLONE_PATH is not allowed, enable `custom_build_dir` feature")
+		return "", executor.Misconfigured("setting GIT_CLONE_PATH is not allowed, enable `custom_build_dir` feature")
 	}
 	clone = path.Clean(vars.Expand(clone, nil)) // a variable of its own may lead to it
 	rel, err := filepath.Rel(root, clone)
 	if err != nil || rel == ".." || strings.HasPrefix(rel, "../") {
-		return "", misconfigured("the GIT_CLONE_PATH=%q has to be within %q", clone, root)
+		return "", executor.Misconfigured("the GIT_CLONE_PATH=%q has to be within %q", clone, root)
 	}
 	return clone, nil
 }

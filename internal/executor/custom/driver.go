@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/glassrunner/glassrunner/internal/executor"
-	"github.com/glassrunner/glassrunner/internal/job"
 )
 
 // A Program is one of the operator's.
@@ -157,11 +156,6 @@ func command(p Program, args []string, dir string, environ []string) (*exec.Cmd,
 	cmd.Dir, cmd.Env = dir, environ
 	cmd.SysProcAttr = ownGroup()
 	return cmd, nil
-}
-
-// misconfigured is an error that only another configuration helps against.
-func misconfigured(format string, args ...any) error {
-	return &executor.Error{Reason: job.ConfigurationError, Err: fmt.Errorf(format, args...)}
 }
 
 // tell writes a line to the job log.

@@ -44,14 +44,14 @@ func (p *place) run(ctx context.Context, what string, pr Program, args []string,
 	var failed firstError
 	out := &kept{to: c.Stdout, err: &failed}
 	cmd.Stdout, cmd.Stderr = out, out
-	if !same(c.Stdout, c.Stderr) {
+	if !executor.SameWriter(c.Stdout, c.Stderr) {
 		cmd.Stderr = &kept{to: c.Stderr, err: &failed}
 	}
 	cmd.WaitDelay = settle
 	if err := cmd.Start(); err != nil {
 		if tooLong(err) {
 			name, n := largest(p.env)
-			return misconfigured("%s: the job's variables do not fit into the environment of a program; the largest is %s with %d bytes: %w", what, name, n, err)
+			return executor.Misconfigured("%s: the job's variables do not fit into the environment of a program; the largest is %s with %d bytes: %w", what, name, n, err)
 		}
 		return fmt.Errorf("%s: %w", what, err)
 	}
@@ -68,16 +68,6 @@ func (p *place) run(ctx context.Context, what string, pr Program, args []string,
 		return fmt.Errorf("job log: %w", ferr)
 	}
 	return meaning(what, err, codeFile)
-}
-
-// same reports whether two writers are one.
-func same(a, b io.Writer) (is bool) {
-	defer func() {
-		if recover() != nil { // a type that cannot be compared
-			is = false
-		}
-	}()
-	return a == b
 }
 
 // firstError keeps the first error of a program's outputs.

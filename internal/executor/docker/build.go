@@ -15,6 +15,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/glassrunner/glassrunner/internal/executor"
+	"github.com/glassrunner/glassrunner/internal/image"
 )
 
 // build is the container of the user's steps. It is made once and started for
@@ -22,9 +23,9 @@ import (
 type build struct {
 	p        *place
 	name     string
-	policies []policy
+	policies []image.Policy
 	platform string
-	image    image
+	image    held
 	host     *container.HostConfig
 	config   container.Config
 	id       string
@@ -101,7 +102,7 @@ func (p *place) user(wanted string) (string, error) {
 		return user, nil
 	}
 	if !slices.Contains(allowed, user) {
-		return "", misconfigured("user %q is not an allowed user: %q", user, allowed)
+		return "", executor.Misconfigured("user %q is not an allowed user: %q", user, allowed)
 	}
 	return user, nil
 }

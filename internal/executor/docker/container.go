@@ -17,7 +17,7 @@ import (
 type recipe struct {
 	kind     string // the type label
 	suffix   string // of the name
-	image    image
+	image    held
 	config   container.Config
 	host     *container.HostConfig
 	platform string

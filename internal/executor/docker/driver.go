@@ -191,11 +191,6 @@ func (d *Driver) sweep(ctx context.Context, e *engine) {
 	}
 }
 
-// misconfigured makes an error that no retry helps against.
-func misconfigured(format string, args ...any) error {
-	return &executor.Error{Reason: job.ConfigurationError, Err: fmt.Errorf(format, args...)}
-}
-
 // Colours of the job log.
 const (
 	reset  = "\x1b[0;m"

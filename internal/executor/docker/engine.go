@@ -87,11 +87,11 @@ func (e *engineError) remedy() string {
 func connect(ctx context.Context, n connection) (*engine, error) {
 	opts, err := n.options()
 	if err != nil {
-		return nil, misconfigured("connecting to the Docker engine: %w", err)
+		return nil, executor.Misconfigured("connecting to the Docker engine: %w", err)
 	}
 	c, err := client.New(opts...)
 	if err != nil {
-		return nil, misconfigured("connecting to the Docker engine: %w", err)
+		return nil, executor.Misconfigured("connecting to the Docker engine: %w", err)
 	}
 	e := &engine{Client: c, connection: n}
 	ping, err := c.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
@@ -107,7 +107,7 @@ func connect(ctx context.Context, n connection) (*engine, error) {
 		return e, nil
 	}
 	e.close()
-	return nil, misconfigured("the Docker engine runs containers of %s; this executor runs those of linux", ping.OSType)
+	return nil, executor.Misconfigured("the Docker engine runs containers of %s; this executor runs those of linux", ping.OSType)
 }
 
 func (n connection) options() ([]client.Opt, error) {

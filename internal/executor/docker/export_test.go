@@ -2,10 +2,8 @@ package docker
 
 import (
 	"bytes"
-	"context"
 	"time"
 
-	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/glassrunner/glassrunner/internal/config"
@@ -15,12 +13,9 @@ import (
 
 // Helpers for tests of what has no effect that can be seen from outside.
 var (
-	SplitService = splitService
-	PullReason   = pullReason
-	Match        = match
-	Hostname     = hostname
-	Platform     = parsePlatform
-	PullDelay    = pullDelay
+	Hostname  = hostname
+	Platform  = parsePlatform
+	PullDelay = pullDelay
 )
 
 // SetPullDelay makes d wait that long until it asks a registry again.
@@ -50,20 +45,6 @@ func Binds(o Options, r executor.Request) ([]string, error) {
 		return nil, err
 	}
 	return p.volumes.binds(), nil
-}
-
-// Lookup finds the credentials for an image.
-func Lookup(ctx context.Context, o Options, r executor.Request, image string) (header, source string, err error) {
-	d, err := New(o)
-	if err != nil {
-		return "", "", err
-	}
-	named, err := reference.ParseNormalizedNamed(image)
-	if err != nil {
-		return "", "", err
-	}
-	header, source = newPlace(d, r).credentials(ctx).lookup(ctx, named)
-	return header, source, nil
 }
 
 // Policies chooses pull policies.

@@ -26,7 +26,7 @@ const HelperImage = "glassrunner/helper:1"
 // of them the tenth of a second that a container or an exec takes to start.
 type helper struct {
 	p       *place
-	image   image
+	image   held
 	id      string
 	mark    string   // says that volumes are open
 	console *console // nil: it does not run
@@ -63,7 +63,7 @@ func (h *helper) find(ctx context.Context) error {
 			return err
 		case !found:
 			p.warn("The helper image is not on this engine. `make helper-image` in glassrunner's sources builds and loads it; `helper_image` in [runners.docker] names another one.")
-			return misconfigured("the helper image %s is not on the engine at %s", p.d.o.Helper, p.engine.host)
+			return executor.Misconfigured("the helper image %s is not on the engine at %s", p.d.o.Helper, p.engine.host)
 		}
 		h.image = img
 		return nil
@@ -110,7 +110,7 @@ func (h *helper) ensure(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("attaching to the helper container: %w", p.engine.gone(err))
 	}
-	said := &tail{limit: 4 << 10}
+	said := &executor.Tail{Limit: 4 << 10}
 	h.console = newConsole(conn)
 	ready := h.console.expect(h.mark, &sink{w: said}, &sink{w: said})
 	if err := p.start(ctx, "helper", h.id); err != nil {

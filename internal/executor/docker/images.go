@@ -6,32 +6,24 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/distribution/reference"
+	"github.com/moby/moby/api/pkg/authconfig"
+	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/client"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/executor"
+	"github.com/glassrunner/glassrunner/internal/image"
 	"github.com/glassrunner/glassrunner/internal/job"
 )
 
-// policy says when an image is pulled.
-type policy string
-
-// The policies, as in config.toml.
-const (
-	always       policy = "always"
-	ifNotPresent policy = "if-not-present"
-	never        policy = "never"
-)
-
-// image is one that the engine has.
-type image struct {
+// held is an image that the engine has.
+type held struct {
 	name   string // as it was asked for
 	id     string
 	digest string // NAME@sha256:…, "" when it came from no registry
@@ -41,60 +33,35 @@ type image struct {
 }
 
 // reference is what containers are made of.
-func (i image) reference() string { return cmp.Or(i.digest, i.id) }
+func (i held) reference() string { return cmp.Or(i.digest, i.id) }
 
 // images finds images, each only once for a job.
 type images struct {
 	p     *place
-	found map[string]image // by name and platform
-	creds *credentials
+	found map[string]held // by name and platform
+	creds *image.Credentials
 }
 
 // policies are those that a job wants, or else the configuration's, as far as
 // the configuration allows them.
-func (p *place) policies(image string, wanted []string) ([]policy, error) {
-	source := "GitLab pipeline config"
-	if len(wanted) == 0 {
-		wanted, source = p.c.PullPolicy, "Runner config"
-	}
-	if len(wanted) == 0 {
-		wanted, source = []string{string(always)}, "Runner config (default)"
-	}
-	allowed := p.c.AllowedPullPolicies
-	if len(allowed) == 0 {
-		allowed = p.c.PullPolicy
-	}
-	if len(allowed) == 0 {
-		allowed = []string{string(always)}
-	}
-	var out []policy
-	for _, w := range wanted {
-		switch pol := policy(w); pol {
-		case always, ifNotPresent, never:
-			if slices.Contains(allowed, w) {
-				out = append(out, pol)
-			}
-		default:
-			return nil, misconfigured("invalid pull policy for image %q: unsupported pull_policy %q", image, w)
-		}
-	}
-	if len(out) == 0 {
-		return nil, misconfigured("invalid pull policy for image %q: pull_policy (%v) defined in %s is not one of the allowed_pull_policies (%v)", image, wanted, source, allowed)
+func (p *place) policies(name string, wanted []string) ([]image.Policy, error) {
+	out, err := image.Policies{Configured: p.c.PullPolicy, Allowed: p.c.AllowedPullPolicies, Default: image.Always}.Choose(name, wanted)
+	if err != nil {
+		return nil, executor.Misconfigured("%w", err)
 	}
 	return out, nil
 }
 
-// wellFormed refuses what cannot be the name or the number of an image, before
-// it gets into addresses and lines of the log.
+// wellFormed refuses what cannot be an image.
 func wellFormed(name string) error {
-	if _, err := reference.ParseAnyReference(name); err != nil {
-		return misconfigured("image %.100q: %w", name, err)
+	if err := image.WellFormed(name); err != nil {
+		return executor.Misconfigured("%w", err)
 	}
 	return nil
 }
 
 // get makes sure that the engine has an image, by one policy after the other.
-func (i *images) get(ctx context.Context, name string, policies []policy, platform string) (image, error) {
+func (i *images) get(ctx context.Context, name string, policies []image.Policy, platform string) (held, error) {
 	key := name + "\x00" + platform
 	if img, ok := i.found[key]; ok {
 		return img, nil
@@ -109,7 +76,7 @@ func (i *images) get(ctx context.Context, name string, policies []policy, platfo
 		img, err := i.by(ctx, pol, name, platform)
 		if err == nil {
 			if i.found == nil {
-				i.found = map[string]image{}
+				i.found = map[string]held{}
 			}
 			i.found[key] = img
 			if img.digest != "" {
@@ -120,10 +87,10 @@ func (i *images) get(ctx context.Context, name string, policies []policy, platfo
 			return img, nil
 		}
 		if ctx.Err() != nil {
-			return image{}, context.Cause(ctx)
+			return held{}, context.Cause(ctx)
 		}
 		if _, ok := errors.AsType[*engineError](err); ok {
-			return image{}, err
+			return held{}, err
 		}
 		p.warn("Failed to pull image with policy %q: %v", pol, err)
 		errs = append(errs, err)
@@ -131,26 +98,26 @@ func (i *images) get(ctx context.Context, name string, policies []policy, platfo
 	err := errs[len(errs)-1]
 	reason := reasonOf(err)
 	if reason == job.NoReason {
-		reason = pullReason(err)
+		reason = image.PullReason(err.Error())
 	}
-	return image{}, &executor.Error{Reason: reason, Err: fmt.Errorf("failed to pull image %q with specified policies %v: %w", name, policies, err)}
+	return held{}, &executor.Error{Reason: reason, Err: fmt.Errorf("failed to pull image %q with specified policies %v: %w", name, policies, err)}
 }
 
 // by finds an image by one policy and tells how long that took.
-func (i *images) by(ctx context.Context, pol policy, name, platform string) (image, error) {
+func (i *images) by(ctx context.Context, pol image.Policy, name, platform string) (held, error) {
 	started := time.Now()
 	result, bytes := "present", int64(0)
-	img, err := func() (image, error) {
+	img, err := func() (held, error) {
 		img, found, err := i.inspect(ctx, name, platform)
 		switch {
 		case err != nil:
 			return img, err
-		case found && (pol == never || pol == always && isID(name, img)):
+		case found && (pol == image.Never || pol == image.Always && isID(name, img)):
 			return img, nil
-		case found && pol == ifNotPresent:
+		case found && pol == image.IfNotPresent:
 			i.p.say("Using locally found image version due to %q pull policy", pol)
 			return img, nil
-		case pol == never:
+		case pol == image.Never:
 			return img, fmt.Errorf("no such image: %s", name)
 		}
 		result = "pulled"
@@ -175,27 +142,27 @@ func (i *images) by(ctx context.Context, pol policy, name, platform string) (ima
 }
 
 // isID says whether an image was asked for by its number.
-func isID(name string, img image) bool {
+func isID(name string, img held) bool {
 	bare := strings.TrimPrefix(name, "sha256:")
 	return len(bare) >= 12 && strings.HasPrefix(strings.TrimPrefix(img.id, "sha256:"), bare)
 }
 
 // inspect looks for an image on the engine. One for another platform is not
 // the one that is looked for.
-func (i *images) inspect(ctx context.Context, name, platform string) (image, bool, error) {
+func (i *images) inspect(ctx context.Context, name, platform string) (held, bool, error) {
 	info, err := i.p.engine.ImageInspect(ctx, name)
 	switch {
 	case cerrdefs.IsNotFound(err):
-		return image{}, false, nil
+		return held{}, false, nil
 	case cerrdefs.IsInvalidArgument(err):
-		return image{}, false, misconfigured("image %q: %w", name, err)
+		return held{}, false, executor.Misconfigured("image %q: %w", name, err)
 	case err != nil:
-		return image{}, false, i.p.engine.gone(err)
+		return held{}, false, i.p.engine.gone(err)
 	}
 	if want := parsePlatform(platform); want != nil && (info.Os != want.OS || info.Architecture != want.Architecture) {
-		return image{}, false, nil
+		return held{}, false, nil
 	}
-	img := image{name: name, id: info.ID, digest: digestOf(name, info.RepoDigests)}
+	img := held{name: name, id: info.ID, digest: digestOf(name, info.RepoDigests)}
 	if info.Config != nil {
 		img.user = info.Config.User
 		img.entrypoint = len(info.Config.Entrypoint) > 0
@@ -231,7 +198,7 @@ func (i *images) pull(ctx context.Context, name, platform string) (int64, error)
 	p := i.p
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
-		return 0, misconfigured("image %q: %w", name, err)
+		return 0, executor.Misconfigured("image %q: %w", name, err)
 	}
 	full := reference.FamiliarString(reference.TagNameOnly(named))
 	if platform != "" {
@@ -240,19 +207,24 @@ func (i *images) pull(ctx context.Context, name, platform string) (int64, error)
 		p.say("Pulling docker image %s ...", full)
 	}
 	if i.creds == nil {
-		i.creds = p.credentials(ctx)
+		i.creds = image.Sources{
+			Config: p.r.Variables.Value("DOCKER_AUTH_CONFIG"), Home: p.d.o.Home, Job: p.r.Spec.Credentials,
+			Warn: func(text string) { p.warn("%s", text) },
+		}.Read()
 	}
-	auth, source := i.creds.lookup(ctx, named)
-	if source != "" {
+	o := client.ImagePullOptions{}
+	if auth, _, source := i.creds.Lookup(ctx, named); source != "" {
+		if o.RegistryAuth, err = header(auth); err != nil {
+			return 0, fmt.Errorf("credentials from %s: %w", source, err)
+		}
 		p.say("Authenticating with credentials from %s", source)
 	}
-	o := client.ImagePullOptions{RegistryAuth: auth}
 	if pl := parsePlatform(platform); pl != nil {
 		o.Platforms = []ocispec.Platform{*pl}
 	}
 	for try := 1; ; try++ {
 		n, err := p.engine.pull(ctx, full, o)
-		if err == nil || ctx.Err() != nil || try == pullTries || pullReason(err) != job.ExternalDependency {
+		if err == nil || ctx.Err() != nil || try == pullTries || image.PullReason(err.Error()) != job.ExternalDependency {
 			return n, err
 		}
 		if _, ok := errors.AsType[*engineError](err); ok {
@@ -268,6 +240,14 @@ func (i *images) pull(ctx context.Context, name, platform string) (int64, error)
 			return n, context.Cause(ctx)
 		}
 	}
+}
+
+// header is how the engine wants to be told of a password.
+func header(a image.Auth) (string, error) {
+	return authconfig.Encode(registry.AuthConfig{
+		Username: a.Username, Password: a.Password.Reveal(), ServerAddress: a.Server,
+		IdentityToken: a.IdentityToken.Reveal(), RegistryToken: a.RegistryToken.Reveal(),
+	})
 }
 
 // pull follows the engine's report of a pull.
@@ -295,24 +275,6 @@ func (e *engine) pull(ctx context.Context, name string, o client.ImagePullOption
 		sum += n
 	}
 	return sum, err
-}
-
-// pullReason sorts the texts of registries and engines; there is nothing else
-// to go by.
-func pullReason(err error) job.Reason {
-	text := strings.ToLower(err.Error())
-	has := func(parts ...string) bool {
-		return slices.ContainsFunc(parts, func(s string) bool { return strings.Contains(text, s) })
-	}
-	switch {
-	case has("dial tcp", "connection refused", "no such host", "i/o timeout", "tls handshake", "client.timeout exceeded", "request canceled", "connection reset"):
-		return job.ExternalDependency
-	case has("not found", "manifest unknown"),
-		has("pull access denied", "access to the resource is denied", "no basic auth credentials",
-			"repository does not exist or may require", "unauthorized", "authentication required"):
-		return job.ConfigurationError
-	}
-	return job.ImagePullFailure
 }
 
 // size prints bytes for people.

@@ -16,17 +16,19 @@ import (
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/glassrunner/glassrunner/internal/config"
+	"github.com/glassrunner/glassrunner/internal/executor"
+	"github.com/glassrunner/glassrunner/internal/image"
 )
 
 // host is the part of a container's configuration that says what it may do
-// with the engine's machine. kind is "build" or "predefined"; image is as the
-// configuration's patterns see it.
-func (p *place) host(kind, image string) (*container.HostConfig, error) {
+// with the engine's machine. kind is "build" or "predefined"; name is the image as
+// the configuration's patterns see it.
+func (p *place) host(kind, name string) (*container.HostConfig, error) {
 	c := p.c
 	h := &container.HostConfig{
 		CapAdd: c.CapAdd, CapDrop: c.CapDrop, DNSSearch: c.DNSSearch, ExtraHosts: slices.Clone(c.ExtraHosts),
 		GroupAdd: c.GroupAdd, IpcMode: container.IpcMode(c.IPCMode), Links: c.Links, OomScoreAdj: c.OOMScoreAdjust,
-		Privileged: c.Privileged && privileged(c.AllowedPrivilegedImages, image),
+		Privileged: c.Privileged && privileged(c.AllowedPrivilegedImages, name),
 		Tmpfs:      c.Tmpfs, Sysctls: c.SysCtls, Isolation: container.Isolation(c.Isolation),
 	}
 	if kind == "build" {
@@ -49,7 +51,7 @@ func (p *place) host(kind, image string) (*container.HostConfig, error) {
 }
 
 // serviceHost is the same for a service.
-func (p *place) serviceHost(image string) (*container.HostConfig, error) {
+func (p *place) serviceHost(name string) (*container.HostConfig, error) {
 	c := p.c
 	all := c.Privileged
 	if c.ServicesPrivileged != nil {
@@ -57,7 +59,7 @@ func (p *place) serviceHost(image string) (*container.HostConfig, error) {
 	}
 	h := &container.HostConfig{
 		CapAdd: c.CapAdd, CapDrop: c.CapDrop, DNSSearch: c.DNSSearch, ExtraHosts: slices.Clone(c.ExtraHosts),
-		Privileged: all && privileged(c.AllowedPrivilegedServices, image),
+		Privileged: all && privileged(c.AllowedPrivilegedServices, name),
 		Tmpfs:      c.ServicesTmpfs, Isolation: container.Isolation(c.Isolation),
 	}
 	r := &reader{}
@@ -70,7 +72,7 @@ func (p *place) serviceHost(image string) (*container.HostConfig, error) {
 		MemorySwap:        r.size("service_memory_swap", c.ServiceMemorySwap), Ulimits: r.ulimits(c.Ulimit),
 	}
 	for _, pattern := range slices.Sorted(maps.Keys(c.ServicesDevices)) {
-		if match(pattern, image) {
+		if image.Match(pattern, name) {
 			h.Devices = append(h.Devices, r.devices("services_devices", c.ServicesDevices[pattern])...)
 		}
 	}
@@ -78,8 +80,8 @@ func (p *place) serviceHost(image string) (*container.HostConfig, error) {
 }
 
 // privileged says whether an image may be; no pattern means that all may.
-func privileged(patterns []string, image string) bool {
-	return len(patterns) == 0 || slices.ContainsFunc(patterns, func(p string) bool { return match(p, image) })
+func privileged(patterns []string, name string) bool {
+	return len(patterns) == 0 || image.MatchAny(patterns, name)
 }
 
 // reader reads settings that are texts, up to the first that is wrong.
@@ -87,7 +89,7 @@ type reader struct{ err error }
 
 func (r *reader) fail(key, format string, args ...any) {
 	if r.err == nil {
-		r.err = misconfigured("%s in [runners.docker]: %w", key, fmt.Errorf(format, args...))
+		r.err = executor.Misconfigured("%s in [runners.docker]: %w", key, fmt.Errorf(format, args...))
 	}
 }
 

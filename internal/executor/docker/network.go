@@ -15,6 +15,8 @@ import (
 	apinet "github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
 	"github.com/moby/moby/client/pkg/versions"
+
+	"github.com/glassrunner/glassrunner/internal/executor"
 )
 
 // network is what joins the containers of a job.
@@ -79,7 +81,7 @@ func (n *network) endpoints(aliases []string, mac bool) (*apinet.NetworkingConfi
 		if !versions.LessThan(n.p.engine.ClientVersion(), macOnEndpoint) {
 			hw, err := net.ParseMAC(n.p.c.MACAddress)
 			if err != nil {
-				return nil, misconfigured("mac_address: %w", err)
+				return nil, executor.Misconfigured("mac_address: %w", err)
 			}
 			e.MacAddress = apinet.HardwareAddr(hw)
 		} else {

@@ -130,14 +130,14 @@ func (p *place) open(ctx context.Context) error {
 }
 
 // prepare reads what the configuration and the job say of the containers.
-func (p *place) prepare(image string) error {
+func (p *place) prepare(name string) error {
 	if err := p.volumes.plan(); err != nil {
 		return err
 	}
 	if err := p.planServices(); err != nil {
 		return err
 	}
-	return p.build.plan(image)
+	return p.build.plan(name)
 }
 
 // imageName is the image of the user's script.
@@ -148,7 +148,7 @@ func (p *place) imageName() (string, error) {
 		name = def
 	}
 	if name == "" {
-		return "", misconfigured("no Docker image specified to run the build in")
+		return "", executor.Misconfigured("no Docker image specified to run the build in")
 	}
 	if err := wellFormed(name); err != nil {
 		return "", err

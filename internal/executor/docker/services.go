@@ -20,6 +20,7 @@ import (
 
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/executor"
+	"github.com/glassrunner/glassrunner/internal/image"
 	"github.com/glassrunner/glassrunner/internal/job"
 )
 
@@ -28,11 +29,11 @@ type service struct {
 	name     string // of the image, as it was asked for
 	index    int
 	aliases  []string
-	policies []policy
+	policies []image.Policy
 	platform string
 	host     *container.HostConfig
 	config   container.Config
-	image    image
+	image    held
 	id       string
 	info     container.InspectResponse // once it was started
 }
@@ -41,7 +42,7 @@ type service struct {
 func (p *place) planServices() error {
 	var all, own []job.Image
 	for _, s := range p.c.Services {
-		i := job.Image{Name: s.Name, Aliases: aliasList(s.Alias), Command: s.Command, Entrypoint: s.Entrypoint}
+		i := job.Image{Name: s.Name, Aliases: image.Names(s.Alias), Command: s.Command, Entrypoint: s.Entrypoint}
 		for _, e := range s.Environment {
 			if k, v, ok := strings.Cut(e, "="); ok {
 				i.Variables = append(i.Variables, job.Variable{Key: k, Value: v})
@@ -52,7 +53,7 @@ func (p *place) planServices() error {
 	own = all
 	all = append(slices.Clone(all), p.r.Spec.Services...)
 	if limit := p.c.ServicesLimit; limit != nil && *limit >= 0 && len(all) > *limit {
-		return misconfigured("too many services requested: %d, only %d allowed", len(all), *limit)
+		return executor.Misconfigured("too many services requested: %d, only %d allowed", len(all), *limit)
 	}
 	var internal []string
 	for _, s := range own {
@@ -74,27 +75,21 @@ func (p *place) planServices() error {
 	return nil
 }
 
-// aliasList reads names that commas or spaces separate.
-func aliasList(text string) []string {
-	return strings.FieldsFunc(text, func(c rune) bool { return c == ',' || c == ' ' || c == '\t' || c == '\n' })
-}
-
 func (p *place) planService(index int, s job.Image, taken map[string]bool) (*service, error) {
 	sv := &service{name: p.expand(s.Name), index: index, platform: p.expand(s.Platform)}
 	if sv.name == "" {
-		return nil, misconfigured("service %d has no image", index+1)
+		return nil, executor.Misconfigured("service %d has no image", index+1)
 	}
 	if err := wellFormed(sv.name); err != nil {
 		return nil, err
 	}
-	repo, version := splitService(sv.name)
-	wanted := []string{strings.ReplaceAll(repo, "/", "__"), strings.ReplaceAll(repo, "/", "-")}
+	repo, version := image.Service(sv.name)
+	var given []string
 	for _, a := range s.Aliases {
-		wanted = append(wanted, aliasList(p.expand(a))...)
+		given = append(given, p.expand(a))
 	}
-	for _, a := range wanted {
+	for _, a := range image.Aliases(repo, given...) {
 		switch {
-		case slices.Contains(sv.aliases, a):
 		case taken[a]:
 			p.warn("Skipping alias %q for service %q (services[%d]): alias is already in use by another service.", a, repo, index)
 		default:
@@ -112,32 +107,13 @@ func (p *place) planService(index int, s job.Image, taken map[string]bool) (*ser
 	p.initProcess(sv.host)
 	user := p.expand(s.User)
 	if allowed := p.c.AllowedUsers; user != "" && len(allowed) > 0 && !slices.Contains(allowed, user) {
-		return nil, misconfigured("user %q of service %q is not an allowed user: %q", user, sv.name, allowed)
+		return nil, executor.Misconfigured("user %q of service %q is not an allowed user: %q", user, sv.name, allowed)
 	}
 	sv.config = container.Config{
 		User: user, Env: p.serviceEnvironment(s), Entrypoint: s.Entrypoint, Cmd: s.Command,
 		Labels: map[string]string{"service": repo, "service.version": version},
 	}
 	return sv, nil
-}
-
-// splitService divides an image's name into what the service is called and
-// its version.
-func splitService(name string) (repo, version string) {
-	repo, version = name, "latest"
-	if at := strings.IndexByte(repo, '@'); at >= 0 {
-		repo, version = repo[:at], repo[at+1:]
-		if i := strings.LastIndexByte(repo, ':'); i > strings.LastIndexByte(repo, '/') {
-			repo = repo[:i]
-		}
-	} else if i := strings.LastIndexByte(repo, ':'); i > strings.LastIndexByte(repo, '/') {
-		repo, version = repo[:i], repo[i+1:]
-	}
-	if host, rest, ok := strings.Cut(repo, "/"); ok {
-		host, _, _ = strings.Cut(host, ":")
-		repo = host + "/" + rest
-	}
-	return repo, version
 }
 
 // serviceEnvironment is what a service may know: public variables and its own.
@@ -201,7 +177,7 @@ func versioned(name string) string {
 }
 
 func (p *place) startService(ctx context.Context, s *service) error {
-	repo, _ := splitService(s.name)
+	repo, _ := image.Service(s.name)
 	labels := s.config.Labels
 	s.config.Env = append(s.config.Env, p.network.environment()...)
 	id, err := p.make(ctx, recipe{
@@ -327,7 +303,7 @@ func (p *place) check(ctx context.Context, s *service, wait time.Duration) (said
 	for _, port := range ports {
 		env = append(env, fmt.Sprintf("WAIT_FOR_SERVICE_%s_TCP_PORT=%s", port, port))
 	}
-	out := &tail{limit: 4 << 10}
+	out := &executor.Tail{Limit: 4 << 10}
 	type result struct {
 		code int
 		err  error
@@ -410,34 +386,11 @@ func (p *place) serviceLog(ctx context.Context, s *service) string {
 		return fmt.Sprintf("(cannot be read: %v)", err)
 	}
 	defer func() { _ = logs.Close() }() // it was only read
-	t := &tail{limit: maxServiceLog}
+	t := &executor.Tail{Limit: maxServiceLog}
 	if _, err := stdcopy.StdCopy(t, t, logs); err != nil && t.String() == "" {
 		return fmt.Sprintf("(cannot be read: %v)", err)
 	}
 	return t.String()
-}
-
-// tail keeps the last of what is written to it.
-type tail struct {
-	limit int
-	mu    sync.Mutex
-	b     []byte
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.b = append(t.b, p...)
-	if over := len(t.b) - t.limit; over > 0 {
-		t.b = t.b[over:]
-	}
-	return len(p), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return string(t.b)
 }
 
 // showServices shows the services' output in the job log if the job wants it.

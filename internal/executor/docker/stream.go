@@ -116,20 +116,10 @@ func (e *engine) attach(ctx context.Context, id string, stdin bool) (client.Hija
 // merged makes a shell print both streams to one, when both go to one writer:
 // the engine does not keep the order between two.
 func merged(c executor.Command, shell string) []byte {
-	if shell == "pwsh" || shell == "powershell" || !same(c.Stdout, c.Stderr) {
+	if shell == "pwsh" || shell == "powershell" || !executor.SameWriter(c.Stdout, c.Stderr) {
 		return c.Script
 	}
 	return append([]byte("exec 2>&1\n"), c.Script...)
-}
-
-// same reports whether two writers are one.
-func same(a, b io.Writer) (is bool) {
-	defer func() {
-		if recover() != nil { // a type that cannot be compared
-			is = false
-		}
-	}()
-	return a == b
 }
 
 // cut reports whether a connection ended in the middle.

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/moby/moby/client"
+
+	"github.com/glassrunner/glassrunner/internal/executor"
 )
 
 // volumes are what all containers of a job share.
@@ -65,7 +67,7 @@ func (v *volumes) plan() error {
 	for _, text := range p.c.Volumes {
 		m, err := parseVolume(text)
 		if err != nil {
-			return misconfigured("%w", err)
+			return executor.Misconfigured("%w", err)
 		}
 		m.target = p.expand(m.target)
 		if !path.IsAbs(m.target) {
@@ -73,10 +75,10 @@ func (v *volumes) plan() error {
 		}
 		m.target = path.Clean(m.target)
 		if m.target == "/" {
-			return misconfigured("volume %q: the root directory of a container cannot be a volume", text)
+			return executor.Misconfigured("volume %q: the root directory of a container cannot be a volume", text)
 		}
 		if v.has(m.target) {
-			return misconfigured("volume for container path %q is already defined", m.target)
+			return executor.Misconfigured("volume for container path %q is already defined", m.target)
 		}
 		if m.source == "" {
 			m = v.cache(m.target, !p.c.DisableCache)

@@ -1,16 +1,17 @@
 package kubernetes
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
-	"os"
-	"path/filepath"
 
+	"github.com/distribution/reference"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/glassrunner/glassrunner/internal/image"
 )
 
-// registryAuth is one entry of a config.json.
+// registryAuth is an entry of the config.json that a kubelet reads.
 type registryAuth struct {
 	Auth          string `json:"auth,omitempty"`
 	Username      string `json:"username,omitempty"`
@@ -18,64 +19,57 @@ type registryAuth struct {
 	IdentityToken string `json:"identitytoken,omitempty"`
 }
 
-// credentials collects the passwords of registries: those of the job's payload,
-// of the runner's user and of DOCKER_AUTH_CONFIG; the later ones win. Credential
-// helpers are programs of the runner's machine that give short-lived passwords
-// of their own; they are left to image_pull_secrets.
-func (p *place) credentials() []byte {
-	all := map[string]registryAuth{}
-	for _, c := range p.r.Spec.Credentials {
-		if c.Type == "registry" {
-			all[c.URL] = registryAuth{
-				Username: c.Username, Password: c.Password.Reveal(),
-				Auth: base64.StdEncoding.EncodeToString([]byte(c.Username + ":" + c.Password.Reveal())),
-			}
+// credentials are the passwords that the pod's images need, and no others, as a
+// config.json; nil when they need none.
+func (p *place) credentials(ctx context.Context) []byte {
+	known := image.Sources{
+		Config: p.r.Variables.Value("DOCKER_AUTH_CONFIG"), Home: p.d.o.Home, Job: p.r.Spec.Credentials,
+		Warn: func(text string) { p.warn("%s", text) },
+	}.Read()
+	auths := map[string]registryAuth{}
+	for _, o := range p.origins() {
+		named, err := reference.ParseNormalizedNamed(o.name)
+		if err != nil {
+			continue // the kubelet will say so
 		}
+		auth, part, from := known.Lookup(ctx, named)
+		if from == "" {
+			continue
+		}
+		if reference.Domain(named) == "docker.io" {
+			part = auth.Server // the only name by which a kubelet knows it
+		}
+		entry := registryAuth{Username: auth.Username, Password: auth.Password.Reveal(), IdentityToken: auth.IdentityToken.Reveal()}
+		if entry.Username != "" {
+			entry.Auth = base64.StdEncoding.EncodeToString([]byte(entry.Username + ":" + entry.Password))
+		}
+		auths[part] = entry
 	}
-	add := func(name string, text []byte) {
-		var file struct {
-			Auths map[string]registryAuth `json:"auths"`
-		}
-		if json.Unmarshal(text, &file) != nil {
-			// The text may hold a password, and errors of json quote it.
-			p.warn("Credentials of %s are not used: they are not the JSON of Docker's config.json", name)
-			return
-		}
-		for registry, auth := range file.Auths {
-			if auth != (registryAuth{}) {
-				all[registry] = auth
-			}
-		}
-	}
-	if p.d.o.Home != "" {
-		file := filepath.Join(p.d.o.Home, ".docker", "config.json")
-		text, err := os.ReadFile(file)
-		switch {
-		case err == nil:
-			add(file, text)
-		case !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission):
-			p.warn("Credentials of %s are not used: %v", file, err)
-		}
-	}
-	if text := p.r.Variables.Value("DOCKER_AUTH_CONFIG"); text != "" {
-		add("$DOCKER_AUTH_CONFIG", []byte(text))
-	}
-	if len(all) == 0 {
+	if len(auths) == 0 {
 		return nil
 	}
-	out, err := json.Marshal(map[string]any{"auths": all})
+	out, err := json.Marshal(map[string]any{"auths": auths})
 	if err != nil {
 		return nil // a map of strings can be marshalled
 	}
 	return out
 }
 
+// origins are the images of all containers.
+func (p *place) origins() []*origin {
+	all := []*origin{&p.image, &p.helper}
+	for _, s := range p.services {
+		all = append(all, &s.origin)
+	}
+	return all
+}
+
 // pullSecret is the job's own secret, or nil when it needs none.
-func (p *place) pullSecret() *corev1.Secret {
+func (p *place) pullSecret(ctx context.Context) *corev1.Secret {
 	if p.c.UseServiceAccountImagePullSecrets {
 		return nil
 	}
-	text := p.credentials()
+	text := p.credentials(ctx)
 	if text == nil {
 		return nil
 	}

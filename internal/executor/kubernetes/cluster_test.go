@@ -196,7 +196,7 @@ func TestPermissions(t *testing.T) {
 	open := func(log *bytes.Buffer) (executor.Env, error) {
 		r := request(t)
 		r.Log = log
-		r.Spec.Credentials = []job.Credential{{Type: "registry", URL: "registry.example.com", Username: "u", Password: "p"}}
+		r.Spec.Credentials = []job.Credential{{Type: "registry", URL: "https://index.docker.io/v1/", Username: "u", Password: "p"}}
 		return driver(t, o).Open(t.Context(), r)
 	}
 	for _, need := range kubernetes.Needed(&o.Config) {

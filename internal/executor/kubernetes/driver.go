@@ -16,7 +16,6 @@ import (
 	"github.com/glassrunner/glassrunner/internal/config"
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/executor"
-	"github.com/glassrunner/glassrunner/internal/job"
 )
 
 const (
@@ -144,7 +143,7 @@ func (d *Driver) api() (*api, string, error) {
 	if d.known == nil {
 		a, own, err := connect(&d.o.Config, "", d.o.Bus)
 		if err != nil {
-			return nil, "", misconfigured("connecting to the Kubernetes API server: %w", err)
+			return nil, "", executor.Misconfigured("connecting to the Kubernetes API server: %w", err)
 		}
 		d.known, d.own = a, own
 	}
@@ -204,11 +203,6 @@ func (d *Driver) Reap(ctx context.Context, c executor.Claim) (int, error) {
 		return 0, err
 	}
 	return d.remains(ctx, a, c.ID, c.Data["namespace"], c.Data["own_namespace"] == "true")
-}
-
-// misconfigured makes an error that no retry helps against.
-func misconfigured(format string, args ...any) error {
-	return &executor.Error{Reason: job.ConfigurationError, Err: fmt.Errorf(format, args...)}
 }
 
 // Colours of the job log.

@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"context"
 	"errors"
 	"io"
 
@@ -30,8 +31,17 @@ func Plan(d *Driver, r executor.Request) (*corev1.Pod, error) {
 	if err := p.plan(); err != nil {
 		return nil, err
 	}
-	p.secret = p.pullSecret()
+	p.secret = p.pullSecret(context.Background())
 	return p.pod()
+}
+
+// Passwords returns the config.json for the images of a job's pod.
+func Passwords(ctx context.Context, d *Driver, r executor.Request) (string, error) {
+	p := newPlace(d, r)
+	if err := p.plan(); err != nil {
+		return "", err
+	}
+	return string(p.credentials(ctx)), nil
 }
 
 // Trouble is what is wrong with a pod.
@@ -62,7 +72,6 @@ func Patched(spec corev1.PodSpec, patches []config.PodSpecPatch) (corev1.PodSpec
 var (
 	ParseResult = parseResult
 	Pull        = pull
-	PullReason  = pullReason
 )
 
 // Needed names the permissions that a configuration needs.

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/glassrunner/glassrunner/internal/config"
+	"github.com/glassrunner/glassrunner/internal/executor"
 	"github.com/glassrunner/glassrunner/internal/job"
 )
 
@@ -157,7 +158,7 @@ func (p *place) overwrite() (*overwrites, error) {
 
 // refused makes the error of an overwrite that is not allowed.
 func refused(format string, args ...any) error {
-	return misconfigured("couldn't prepare overwrites: %w", fmt.Errorf(format, args...))
+	return executor.Misconfigured("couldn't prepare overwrites: %w", fmt.Errorf(format, args...))
 }
 
 // chosen is the value of a variable if the configuration allows it.

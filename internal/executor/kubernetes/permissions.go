@@ -8,6 +8,7 @@ import (
 	authv1 "k8s.io/api/authorization/v1"
 
 	"github.com/glassrunner/glassrunner/internal/config"
+	"github.com/glassrunner/glassrunner/internal/executor"
 )
 
 // permission is one that the runner's account needs.
@@ -83,7 +84,7 @@ func (d *Driver) permitted(ctx context.Context, a *api, namespace string) error 
 		}
 	}
 	if len(missing) > 0 {
-		return misconfigured("the runner's account in the cluster lacks permissions in the namespace %q: %s", namespace, strings.Join(missing, ", "))
+		return executor.Misconfigured("the runner's account in the cluster lacks permissions in the namespace %q: %s", namespace, strings.Join(missing, ", "))
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

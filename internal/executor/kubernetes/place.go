@@ -8,12 +8,10 @@ import (
 	"fmt"
 	"net/url"
 	"path"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/bmatcuk/doublestar/v4"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,6 +21,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/config"
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/executor"
+	"github.com/glassrunner/glassrunner/internal/image"
 	"github.com/glassrunner/glassrunner/internal/job"
 )
 
@@ -42,8 +41,8 @@ type place struct {
 	logs         string // directory of what scripts print
 	over         *overwrites
 	vols         *volumes
-	image        image
-	helper       image
+	image        origin
+	helper       origin
 	services     []*service
 	secret       *corev1.Secret
 	uid          string // of the pod, once it was made
@@ -90,7 +89,7 @@ func (p *place) open(ctx context.Context) error {
 	p.namespace = p.over.namespace
 	if p.over.token != "" {
 		if p.api, _, err = connect(p.c, p.over.token.Reveal(), p.d.o.Bus); err != nil {
-			return misconfigured("connecting to the Kubernetes API server: %w", err)
+			return executor.Misconfigured("connecting to the Kubernetes API server: %w", err)
 		}
 	} else if err := p.d.permitted(ctx, p.api, p.namespace); err != nil {
 		return err
@@ -132,7 +131,7 @@ func (p *place) start(ctx context.Context) error {
 		}
 	}
 	p.claimed = true
-	p.secret = p.pullSecret()
+	p.secret = p.pullSecret(ctx)
 	if p.secret != nil {
 		if err := p.api.create(ctx, core(p.namespace, "secrets"), p.secret.Name, p.secret, nil); err != nil {
 			return p.refusedBy("making the secret of the registries", err)
@@ -231,7 +230,7 @@ func (p *place) available(ctx context.Context) error {
 				return p.refusedBy("looking for "+w.kind+"/"+w.name, err)
 			}
 			if try >= attempts {
-				return misconfigured("Timed out while waiting for %s/%s to be present in the cluster", w.kind, w.name)
+				return executor.Misconfigured("Timed out while waiting for %s/%s to be present in the cluster", w.kind, w.name)
 			}
 			if !sleep(ctx, 5*time.Second) {
 				return context.Cause(ctx)
@@ -244,22 +243,11 @@ func (p *place) available(ctx context.Context) error {
 // allowed refuses an image that the configuration does not allow. What the
 // configuration itself names always is. what is "images" or "services".
 func (p *place) allowed(what, name string, patterns, own []string) error {
-	if len(patterns) == 0 || slices.Contains(own, name) {
-		return nil
+	l := image.List{Key: "`allowed_" + what + "` of [runners.kubernetes]", What: what, Patterns: patterns, Own: own}
+	if err := l.Check(name, func(line string) { p.say("%s", line) }); err != nil {
+		return executor.Misconfigured("%w", err)
 	}
-	for _, pattern := range patterns {
-		if ok, err := doublestar.Match(pattern, name); err == nil && ok {
-			return nil
-		}
-	}
-	p.say("")
-	p.say("%sThe %q image is not present on list of allowed %s:%s", red, name, what, reset)
-	for _, pattern := range patterns {
-		p.say("- %s", pattern)
-	}
-	p.say("")
-	p.say("The list is `allowed_%s` of [runners.kubernetes] in the runner's configuration.", what)
-	return misconfigured("disallowed image")
+	return nil
 }
 
 // awaitServices waits until every service that names a port accepts a

@@ -15,6 +15,7 @@ import (
 
 	"github.com/glassrunner/glassrunner/internal/config"
 	"github.com/glassrunner/glassrunner/internal/executor"
+	"github.com/glassrunner/glassrunner/internal/image"
 	"github.com/glassrunner/glassrunner/internal/job"
 )
 
@@ -44,53 +45,36 @@ var superviseScript string
 //go:embed follow.sh
 var followScript string
 
-// image is one that a container is made of.
-type image struct {
+// origin is the image that a container is made of.
+type origin struct {
 	container string // its container's name
 	name      string
-	policies  []corev1.PullPolicy // to be tried in this order; none: the cluster's default
+	policies  []image.Policy // to be tried in this order; none: the cluster's default
 }
 
 // policy is the one that counts now.
-func (i *image) policy() corev1.PullPolicy {
-	if len(i.policies) == 0 {
+func (o *origin) policy() corev1.PullPolicy {
+	if len(o.policies) == 0 {
 		return ""
 	}
-	return i.policies[0]
+	switch o.policies[0] {
+	case image.Always:
+		return corev1.PullAlways
+	case image.IfNotPresent:
+		return corev1.PullIfNotPresent
+	case image.Never:
+		return corev1.PullNever
+	default:
+		return ""
+	}
 }
 
 // pullPolicies are those that a job wants, or else the configuration's, as far
 // as the configuration allows them.
-func (p *place) pullPolicies(name string, wanted []string) ([]corev1.PullPolicy, error) {
-	source := "GitLab pipeline config"
-	if len(wanted) == 0 {
-		wanted, source = p.c.PullPolicy, "Runner config"
-	}
-	if len(wanted) == 0 {
-		wanted, source = []string{""}, "Runner config (default)"
-	}
-	allowed := p.c.AllowedPullPolicies
-	if len(allowed) == 0 {
-		allowed = p.c.PullPolicy
-	}
-	if len(allowed) == 0 {
-		allowed = []string{""}
-	}
-	names := map[string]corev1.PullPolicy{
-		"always": corev1.PullAlways, "if-not-present": corev1.PullIfNotPresent, "never": corev1.PullNever, "": "",
-	}
-	var out []corev1.PullPolicy
-	for _, w := range wanted {
-		policy, ok := names[w]
-		if !ok {
-			return nil, misconfigured("invalid pull policy for image %q: unsupported pull_policy %q", name, w)
-		}
-		if slices.Contains(allowed, w) {
-			out = append(out, policy)
-		}
-	}
-	if len(out) == 0 {
-		return nil, misconfigured("invalid pull policy for image %q: pull_policy (%v) defined in %s is not one of the allowed_pull_policies (%v)", name, wanted, source, allowed)
+func (p *place) pullPolicies(name string, wanted []string) ([]image.Policy, error) {
+	out, err := image.Policies{Configured: p.c.PullPolicy, Allowed: p.c.AllowedPullPolicies}.Choose(name, wanted)
+	if err != nil {
+		return nil, executor.Misconfigured("%w", err)
 	}
 	return out, nil
 }
@@ -114,20 +98,20 @@ func (p *place) plan() error {
 	def := p.expand(p.c.Image)
 	name := cmp.Or(p.expand(p.r.Spec.Image.Name), def)
 	if name == "" {
-		return misconfigured("no image specified and no default set in config")
+		return executor.Misconfigured("no image specified and no default set in config")
 	}
 	helper := cmp.Or(p.expand(p.c.HelperImage), p.d.o.Helper)
 	if err := p.allowed("images", name, p.c.AllowedImages, []string{def, helper}); err != nil {
 		return err
 	}
 	p.say("Using Kubernetes executor with image %s ...", name)
-	p.image = image{container: buildContainer, name: name}
+	p.image = origin{container: buildContainer, name: name}
 	if p.image.policies, err = p.pullPolicies(name, p.r.Spec.Image.PullPolicy); err != nil {
 		return err
 	}
-	p.helper = image{container: helperContainer, name: helper}
+	p.helper = origin{container: helperContainer, name: helper}
 	if p.c.HelperImage == "" {
-		p.helper.policies = []corev1.PullPolicy{corev1.PullIfNotPresent} // it is in no registry
+		p.helper.policies = []image.Policy{image.IfNotPresent} // it is in no registry
 	} else if p.helper.policies, err = p.pullPolicies(helper, nil); err != nil {
 		return err
 	}
@@ -136,7 +120,7 @@ func (p *place) plan() error {
 
 // service is a container beside the job's own.
 type service struct {
-	image
+	origin
 	index   int
 	spec    job.Image
 	aliases []string
@@ -166,9 +150,9 @@ func (p *place) planServices() error {
 	names := map[string]bool{buildContainer: true, helperContainer: true, initContainer: true}
 	unnamed := 0
 	for i, spec := range all {
-		s := &service{index: i, spec: spec, image: image{name: p.expand(spec.Name)}}
+		s := &service{index: i, spec: spec, origin: origin{name: p.expand(spec.Name)}}
 		if s.name == "" {
-			return misconfigured("service %d has no image", i+1)
+			return executor.Misconfigured("service %d has no image", i+1)
 		}
 		if i >= own {
 			if err := p.allowed("services", s.name, p.c.AllowedServices, internal); err != nil {
@@ -181,11 +165,11 @@ func (p *place) planServices() error {
 		}
 		var given []string
 		for _, a := range spec.Aliases {
-			given = append(given, strings.FieldsFunc(p.expand(a), func(c rune) bool { return c == ',' || c == ' ' || c == '\t' || c == '\n' })...)
+			given = append(given, image.Names(p.expand(a))...)
 		}
 		for _, a := range given {
 			if !subdomain.MatchString(a) || len(a) > 253 {
-				return misconfigured("the alias %q of the service %q is no host name", a, s.name)
+				return executor.Misconfigured("the alias %q of the service %q is no host name", a, s.name)
 			}
 			if s.container == "" && label.MatchString(a) && !names[a] {
 				s.container = a
@@ -196,9 +180,9 @@ func (p *place) planServices() error {
 			unnamed++
 		}
 		names[s.container] = true
-		repo := repository(s.name)
-		for _, a := range append([]string{strings.ReplaceAll(repo, "/", "__"), strings.ReplaceAll(repo, "/", "-")}, given...) {
-			if subdomain.MatchString(a) && !slices.Contains(s.aliases, a) {
+		repo, _ := image.Service(s.name)
+		for _, a := range image.Aliases(repo, given...) {
+			if subdomain.MatchString(a) {
 				s.aliases = append(s.aliases, a)
 			}
 		}
@@ -208,26 +192,12 @@ func (p *place) planServices() error {
 		s.port = p.expand(spec.Variables.Value("HEALTHCHECK_TCP_PORT"))
 		if s.port != "" {
 			if n, err := strconv.Atoi(s.port); err != nil || n < 1 || n > 65535 {
-				return misconfigured("HEALTHCHECK_TCP_PORT of the service %q is no port: %q", s.name, s.port)
+				return executor.Misconfigured("HEALTHCHECK_TCP_PORT of the service %q is no port: %q", s.name, s.port)
 			}
 		}
 		p.services = append(p.services, s)
 	}
 	return nil
-}
-
-// repository is what a service is called by its image's name: no port of the
-// registry, no tag, no digest.
-func repository(name string) string {
-	name, _, _ = strings.Cut(name, "@")
-	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
-		name = name[:i]
-	}
-	if host, rest, ok := strings.Cut(name, "/"); ok {
-		host, _, _ = strings.Cut(host, ":")
-		name = host + "/" + rest
-	}
-	return name
 }
 
 // build makes the pod of what was planned.
@@ -280,7 +250,7 @@ func (p *place) pod() (*corev1.Pod, error) {
 	if p.flag("FF_USE_ADVANCED_POD_SPEC_CONFIGURATION") {
 		var err error
 		if s, err = patched(s, p.c.PodSpec); err != nil {
-			return nil, misconfigured("%w", err)
+			return nil, executor.Misconfigured("%w", err)
 		}
 	} else if len(p.c.PodSpec) > 0 {
 		p.warn("pod_spec is ignored: the feature flag FF_USE_ADVANCED_POD_SPEC_CONFIGURATION is off")
@@ -301,7 +271,7 @@ func (p *place) dns(s *corev1.PodSpec) error {
 	case "cluster-first-with-host-net":
 		s.DNSPolicy = corev1.DNSClusterFirstWithHostNet
 	default:
-		return misconfigured("dns_policy %q is not none, default, cluster-first or cluster-first-with-host-net", p.c.DNSPolicy)
+		return executor.Misconfigured("dns_policy %q is not none, default, cluster-first or cluster-first-with-host-net", p.c.DNSPolicy)
 	}
 	if d := p.c.DNSConfig; d != nil {
 		s.DNSConfig = &corev1.PodDNSConfig{Nameservers: d.Nameservers, Searches: d.Searches}

@@ -76,7 +76,7 @@ func (p *place) Run(ctx context.Context, c executor.Command) error {
 	if c.In == executor.Build {
 		s.target = buildContainer
 	}
-	if same(c.Stdout, c.Stderr) {
+	if executor.SameWriter(c.Stdout, c.Stderr) {
 		s.mode = "one"
 	}
 	err := s.run(ctx, c.Grace)
@@ -190,7 +190,7 @@ func (s *script) follow(ctx context.Context) error {
 			return fmt.Errorf("the helper container cannot follow the script: exit code %d", code)
 		}
 		if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
-			return misconfigured("running a script in the pod: %w", err)
+			return executor.Misconfigured("running a script in the pod: %w", err)
 		}
 		s.p.d.o.Log.Debug("the connection to a pod broke", "pod", s.p.name, "error", err)
 		if s.out.n+s.err.n > before {
@@ -214,7 +214,7 @@ func (s *script) connect(ctx context.Context) error {
 	if !s.brought {
 		size, in = len(s.text), bytes.NewReader(s.text)
 	}
-	said := &tail{limit: 1 << 10}
+	said := &executor.Tail{Limit: 1 << 10}
 	f := &frames{s: s, alive: func() { idle.Reset(silence) }}
 	defer f.close()
 	err := s.p.api.exec(ctx, s.p.namespace, s.p.name, helperContainer, []string{
@@ -272,7 +272,7 @@ func (s *script) drain(ctx context.Context, e *podError) {
 
 // order runs a short script of ours in the helper container.
 func (p *place) order(ctx context.Context, body string, args ...string) error {
-	said := &tail{limit: 1 << 10}
+	said := &executor.Tail{Limit: 1 << 10}
 	err := p.api.exec(ctx, p.namespace, p.name, helperContainer, append([]string{"sh", "-c", body, "sh"}, args...), streams{out: said, err: said})
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, strings.TrimSpace(said.String()))
@@ -402,37 +402,4 @@ func (s *sink) write(b []byte) {
 	if s.w != nil && s.failed == nil {
 		_, s.failed = s.w.Write(b)
 	}
-}
-
-// same reports whether two writers are one.
-func same(a, b io.Writer) (is bool) {
-	defer func() {
-		if recover() != nil { // a type that cannot be compared
-			is = false
-		}
-	}()
-	return a == b
-}
-
-// tail keeps the last of what is written to it.
-type tail struct {
-	limit int
-	mu    sync.Mutex
-	b     []byte
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.b = append(t.b, p...)
-	if over := len(t.b) - t.limit; over > 0 {
-		t.b = t.b[over:]
-	}
-	return len(p), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return string(t.b)
 }

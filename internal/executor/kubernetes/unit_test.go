@@ -73,7 +73,7 @@ func TestPod(t *testing.T) {
 	c.ImagePullSecrets = []string{"registry"}
 	c.PodSpec = []config.PodSpecPatch{{Name: "host", Patch: "hostname: patched\ncontainers:\n- name: build\n  tty: true\n"}}
 	r := request(t)
-	r.Spec.Credentials = []job.Credential{{Type: "registry", URL: "registry.example.com", Username: "u", Password: "p"}}
+	r.Spec.Credentials = []job.Credential{{Type: "registry", URL: "registry.example.com:5000", Username: "u", Password: "p"}}
 	r.Spec.Services = []job.Image{
 		{Name: "registry.example.com:5000/team/postgres:17", Aliases: []string{"db main_db"}},
 		{Name: "redis", Variables: variables("KUBERNETES_SERVICE_MEMORY_REQUEST", "48Mi", "A", "$(B)")},

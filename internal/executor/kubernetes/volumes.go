@@ -8,6 +8,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/glassrunner/glassrunner/internal/executor"
 )
 
 // volumes of a pod, with where every container has them.
@@ -66,7 +68,7 @@ func (p *place) planVolumes() (*volumes, error) {
 			if c.SizeLimit != "" {
 				q, err := resource.ParseQuantity(c.SizeLimit)
 				if err != nil {
-					return nil, misconfigured("size_limit of the volume %q: %w", m.Name, err)
+					return nil, executor.Misconfigured("size_limit of the volume %q: %w", m.Name, err)
 				}
 				e.SizeLimit = &q
 			}

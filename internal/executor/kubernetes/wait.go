@@ -15,6 +15,7 @@ import (
 
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/executor"
+	"github.com/glassrunner/glassrunner/internal/image"
 	"github.com/glassrunner/glassrunner/internal/job"
 )
 
@@ -190,7 +191,7 @@ func (p *place) stuck(s corev1.ContainerStatus, w *corev1.ContainerStateWaiting)
 		e.reason, e.job = event.PodInvalidImage, job.ConfigurationError
 		e.err = fmt.Errorf("image pull failed: %s", w.Message)
 	case "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable":
-		e.reason, e.job = event.PodImagePull, pullReason(w.Message)
+		e.reason, e.job = event.PodImagePull, image.PullReason(w.Message)
 		e.err = fmt.Errorf("image pull failed: %s", w.Message)
 	case "CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
 		e.reason, e.job = event.PodConfigError, job.ConfigurationError
@@ -215,23 +216,6 @@ func (p *place) died(name string, t *corev1.ContainerStateTerminated) error {
 	return e
 }
 
-// pullReason classifies an error by the texts of registries and of the
-// container runtimes; there is nothing else to go by.
-func pullReason(text string) job.Reason {
-	text = strings.ToLower(text)
-	has := func(parts ...string) bool {
-		return slices.ContainsFunc(parts, func(s string) bool { return strings.Contains(text, s) })
-	}
-	switch {
-	case has("dial tcp", "connection refused", "no such host", "i/o timeout", "tls handshake", "request canceled", "connection reset"):
-		return job.ExternalDependency
-	case has("not found", "manifest unknown", "pull access denied", "access to the resource is denied", "no basic auth credentials",
-		"insufficient_scope", "unauthorized", "authentication required", "errimageneverpull", "is not present with pull policy of never"):
-		return job.ConfigurationError
-	}
-	return job.ImagePullFailure
-}
-
 // nextPolicy takes the next pull policy of the container whose image could not
 // be pulled, if there is one.
 func (p *place) nextPolicy(err error) bool {
@@ -239,15 +223,11 @@ func (p *place) nextPolicy(err error) bool {
 	if !ok || e.reason != event.PodImagePull {
 		return false
 	}
-	images := []*image{&p.image, &p.helper}
-	for _, s := range p.services {
-		images = append(images, &s.image)
-	}
 	name := e.container
 	if name == initContainer {
 		name = helperContainer
 	}
-	for _, i := range images {
+	for _, i := range p.origins() {
 		if i.container == name && len(i.policies) > 1 {
 			p.warn("Failed to pull image %q for container %q with policy %q: %v", i.name, i.container, i.policies[0], err)
 			i.policies = i.policies[1:]

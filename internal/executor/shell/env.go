@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
@@ -201,14 +200,4 @@ func closeAll(files ...*os.File) {
 			_ = f.Close() // nothing was written through this end
 		}
 	}
-}
-
-// same reports whether two writers are one.
-func same(a, b io.Writer) (is bool) {
-	defer func() {
-		if recover() != nil { // a type that cannot be compared
-			is = false
-		}
-	}()
-	return a == b
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/glassrunner/glassrunner/internal/executor"
 )
 
 // output carries what a shell's processes print to the job log. It reads only
@@ -32,7 +34,7 @@ func (d *Driver) capture(stdout, stderr io.Writer) (*output, [2]*os.File, error)
 	if o.pipes[0], ends[0], err = os.Pipe(); err != nil {
 		return nil, ends, err
 	}
-	if same(stdout, stderr) {
+	if executor.SameWriter(stdout, stderr) {
 		ends[1] = ends[0]
 		return o, ends, nil
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/glassrunner/glassrunner/internal/executor"
@@ -92,7 +91,7 @@ func (e *env) Run(ctx context.Context, c executor.Command) error {
 		return nil
 	}
 	line := "exec " + e.shell
-	if same(c.Stdout, c.Stderr) { // two streams would lose their order on the way
+	if executor.SameWriter(c.Stdout, c.Stderr) { // two streams would lose their order on the way
 		line += " 2>&1"
 	}
 	// Whatever shell reads this, sh reads what is in the quotes.
@@ -190,14 +189,4 @@ func (e *env) leave(ctx context.Context) error {
 		err = errors.Join(err, e.machine.Release(ctx))
 	}
 	return err
-}
-
-// same reports whether two writers are one.
-func same(a, b io.Writer) (is bool) {
-	defer func() {
-		if recover() != nil { // a type that cannot be compared
-			is = false
-		}
-	}()
-	return a != nil && a == b
 }

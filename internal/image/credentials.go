@@ -1,4 +1,4 @@
-package docker
+package image
 
 import (
 	"bytes"
@@ -15,13 +15,29 @@ import (
 	"time"
 
 	"github.com/distribution/reference"
-	"github.com/moby/moby/api/pkg/authconfig"
-	"github.com/moby/moby/api/types/registry"
+
+	"github.com/glassrunner/glassrunner/internal/job"
 )
 
-// credentials are where registries' passwords come from, in order.
-type credentials struct {
-	p       *place
+// Sources are where passwords of registries come from, in this order.
+type Sources struct {
+	Config string           // text of DOCKER_AUTH_CONFIG
+	Home   string           // has .docker/config.json or .dockercfg; "": none
+	Job    []job.Credential // of the payload
+	Warn   func(text string)
+}
+
+// Auth is what a registry wants to know.
+type Auth struct {
+	Server                       string // as programs that keep passwords know it
+	Username                     string
+	Password                     job.Secret
+	IdentityToken, RegistryToken job.Secret
+}
+
+// Credentials finds passwords of registries.
+type Credentials struct {
+	warn    func(string)
 	sources []source
 }
 
@@ -46,43 +62,47 @@ type dockerAuth struct {
 	RegistryToken string `json:"registrytoken"`
 }
 
-// credentials reads all sources. One that cannot be read is told of and left
-// out: another may have what is needed.
-func (p *place) credentials(context.Context) *credentials {
-	c := &credentials{p: p}
-	if text := p.r.Variables.Value("DOCKER_AUTH_CONFIG"); text != "" {
-		c.add("$DOCKER_AUTH_CONFIG", []byte(text))
+// Read reads all sources. One that cannot be read is told of and left out:
+// another may have what is needed.
+func (o Sources) Read() *Credentials {
+	c := &Credentials{warn: o.Warn}
+	if o.Config != "" {
+		c.add("$DOCKER_AUTH_CONFIG", []byte(o.Config))
 	}
-	if p.d.o.Home != "" {
+	if o.Home != "" {
 		for _, name := range []string{filepath.Join(".docker", "config.json"), ".dockercfg"} {
-			file := filepath.Join(p.d.o.Home, name)
+			file := filepath.Join(o.Home, name)
 			text, err := os.ReadFile(file)
 			if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
 				continue
 			}
 			if err != nil {
-				p.warn("Credentials of %s are not used: %v", file, err)
+				c.unused(file, err)
 				continue
 			}
 			c.add(file, text)
 			break
 		}
 	}
-	job := source{name: "job payload (GitLab Registry)", file: dockerConfig{Auths: map[string]dockerAuth{}}}
-	for _, cr := range p.r.Spec.Credentials {
+	payload := source{name: "job payload (GitLab Registry)", file: dockerConfig{Auths: map[string]dockerAuth{}}}
+	for _, cr := range o.Job {
 		if cr.Type == "registry" {
-			job.file.Auths[cr.URL] = dockerAuth{Username: cr.Username, Password: cr.Password.Reveal()}
+			payload.file.Auths[cr.URL] = dockerAuth{Username: cr.Username, Password: cr.Password.Reveal()}
 		}
 	}
-	if len(job.file.Auths) > 0 {
-		c.sources = append(c.sources, job)
+	if len(payload.file.Auths) > 0 {
+		c.sources = append(c.sources, payload)
 	}
 	return c
 }
 
+func (c *Credentials) unused(name string, why error) {
+	c.warn(fmt.Sprintf("Credentials of %s are not used: %v", name, why))
+}
+
 // add reads a config.json. In the old form of .dockercfg the addresses are at
 // the top.
-func (c *credentials) add(name string, text []byte) {
+func (c *Credentials) add(name string, text []byte) {
 	s := source{name: name}
 	err := json.Unmarshal(text, &s.file)
 	if err == nil && strings.HasSuffix(name, ".dockercfg") && s.file.Auths == nil {
@@ -90,32 +110,27 @@ func (c *credentials) add(name string, text []byte) {
 	}
 	if err != nil {
 		// The text may hold a password, and errors of json quote it.
-		c.p.warn("Credentials of %s are not used: they are not the JSON of Docker's config.json", name)
+		c.unused(name, errors.New("they are not the JSON of Docker's config.json"))
 		return
 	}
 	c.sources = append(c.sources, s)
 }
 
-// lookup returns the engine's header for the registry of an image, and the
-// source; "" when nobody knows the registry.
-func (c *credentials) lookup(ctx context.Context, image reference.Named) (header, from string) {
+// Lookup returns what the registry of an image wants to know, for which part of
+// the registry that is, and the name of the source; from is "" when nobody knows
+// the registry.
+func (c *Credentials) Lookup(ctx context.Context, image reference.Named) (auth Auth, part, from string) {
 	for _, s := range c.sources {
-		auth, err := s.lookup(ctx, image)
+		found, part, err := s.lookup(ctx, image)
 		if err != nil {
-			c.p.warn("Credentials of %s are not used: %v", s.name, err)
+			c.unused(s.name, err)
 			continue
 		}
-		if auth == nil {
-			continue
+		if found != nil {
+			return *found, part, s.name
 		}
-		header, err := authconfig.Encode(*auth)
-		if err != nil {
-			c.p.warn("Credentials of %s are not used: %v", s.name, err)
-			continue
-		}
-		return header, s.name
 	}
-	return "", ""
+	return Auth{}, "", ""
 }
 
 // paths are the names under which an image's registry may be known, the
@@ -152,7 +167,7 @@ func normal(entry string) string {
 // dockerHub is how helpers know Docker Hub.
 const dockerHub = "https://index.docker.io/v1/"
 
-func (s source) lookup(ctx context.Context, image reference.Named) (*registry.AuthConfig, error) {
+func (s source) lookup(ctx context.Context, image reference.Named) (auth *Auth, part string, err error) {
 	names := paths(image)
 	domain := reference.Domain(image)
 	helpers := map[string]string{}
@@ -165,22 +180,24 @@ func (s source) lookup(ctx context.Context, image reference.Named) (*registry.Au
 	}
 	for _, name := range names {
 		if h, ok := helpers[name]; ok {
-			return runHelper(ctx, h, server(name))
+			auth, err := runHelper(ctx, h, server(name))
+			return auth, name, err
 		}
 		if a, ok := auths[name]; ok {
 			auth, err := a.config(domain)
 			if err != nil {
-				return nil, fmt.Errorf("%s: %w", name, err)
+				return nil, "", fmt.Errorf("%s: %w", name, err)
 			}
 			if auth != nil {
-				return auth, nil
+				return auth, name, nil
 			}
 		}
 	}
 	if s.file.CredsStore != "" {
-		return runHelper(ctx, s.file.CredsStore, server(domain))
+		auth, err := runHelper(ctx, s.file.CredsStore, server(domain))
+		return auth, domain, err
 	}
-	return nil, nil
+	return nil, "", nil
 }
 
 // server is how a helper knows a registry.
@@ -191,12 +208,12 @@ func server(name string) string {
 	return name
 }
 
-// config turns an entry into what the engine wants. An empty entry says that
+// config turns an entry into what the registry wants. An empty entry says that
 // a store has the password: nil.
-func (a dockerAuth) config(domain string) (*registry.AuthConfig, error) {
-	out := &registry.AuthConfig{
-		Username: a.Username, Password: a.Password, IdentityToken: a.IdentityToken, RegistryToken: a.RegistryToken,
-		ServerAddress: server(domain),
+func (a dockerAuth) config(domain string) (*Auth, error) {
+	out := &Auth{
+		Username: a.Username, Password: job.Secret(a.Password), Server: server(domain),
+		IdentityToken: job.Secret(a.IdentityToken), RegistryToken: job.Secret(a.RegistryToken),
 	}
 	if a.Auth != "" {
 		text, err := base64.StdEncoding.DecodeString(a.Auth)
@@ -207,7 +224,7 @@ func (a dockerAuth) config(domain string) (*registry.AuthConfig, error) {
 		if !ok {
 			return nil, errors.New("auth is not USER:PASSWORD in base64")
 		}
-		out.Username, out.Password = user, strings.Trim(password, "\x00")
+		out.Username, out.Password = user, job.Secret(strings.Trim(password, "\x00"))
 	}
 	if out.Username == "" && out.Password == "" && out.IdentityToken == "" && out.RegistryToken == "" {
 		return nil, nil
@@ -220,7 +237,7 @@ const helperTimeout = time.Minute
 
 // runHelper asks docker-credential-NAME for the password of a registry. One
 // that has none is no error.
-func runHelper(ctx context.Context, name, server string) (*registry.AuthConfig, error) {
+func runHelper(ctx context.Context, name, server string) (*Auth, error) {
 	if name == "" || strings.ContainsAny(name, `/\`) || strings.Contains(name, "..") {
 		return nil, fmt.Errorf("the credential helper %q is not the name of a program", name)
 	}
@@ -247,7 +264,7 @@ func runHelper(ctx context.Context, name, server string) (*registry.AuthConfig, 
 		return nil, fmt.Errorf("%s: its answer is not JSON", program)
 	}
 	if answer.Username == "<token>" {
-		return &registry.AuthConfig{IdentityToken: answer.Secret, ServerAddress: server}, nil
+		return &Auth{IdentityToken: job.Secret(answer.Secret), Server: server}, nil
 	}
-	return &registry.AuthConfig{Username: answer.Username, Password: answer.Secret, ServerAddress: server}, nil
+	return &Auth{Username: answer.Username, Password: job.Secret(answer.Secret), Server: server}, nil
 }
