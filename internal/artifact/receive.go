@@ -11,6 +11,7 @@ import (
 
 	"github.com/glassrunner/glassrunner/internal/archive"
 	"github.com/glassrunner/glassrunner/internal/job"
+	"github.com/glassrunner/glassrunner/internal/pause"
 )
 
 // How often and at which pace a download is tried.
@@ -104,12 +105,8 @@ func download(ctx context.Context, from Source, file *os.File, o ReceiveOptions)
 		}
 		o.Print.Warn(fmt.Sprintf("Downloading artifacts from coordinator... %v", err))
 		o.Print.Warn("Retrying...")
-		t := time.NewTimer(downloadPause)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return n, context.Cause(ctx)
+		if err := pause.For(ctx, downloadPause); err != nil {
+			return n, err
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/executor"
 	"github.com/glassrunner/glassrunner/internal/job"
+	"github.com/glassrunner/glassrunner/internal/pause"
 	"github.com/glassrunner/glassrunner/internal/script"
 )
 
@@ -104,7 +105,7 @@ func (r *run) retried(ctx context.Context, p job.Phase, setting string, before f
 			return err
 		}
 		r.out.Warn("Retrying...")
-		if err := sleep(ctx, delay); err != nil {
+		if err := pause.For(ctx, delay); err != nil {
 			return err
 		}
 		delay = min(2*delay, most)

@@ -14,6 +14,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/executor"
 	"github.com/glassrunner/glassrunner/internal/job"
+	"github.com/glassrunner/glassrunner/internal/pause"
 	"github.com/glassrunner/glassrunner/internal/pulse"
 )
 
@@ -235,7 +236,7 @@ func (r *run) prepare(ctx context.Context, slot, projectSlot int) error {
 			}
 			r.out.Error(fmt.Sprintf("Preparation failed: %v", err))
 			r.out.Line("Will be retried in %s ...", delay)
-			if err := sleep(ctx, delay); err != nil {
+			if err := pause.For(ctx, delay); err != nil {
 				return err
 			}
 		}
@@ -297,17 +298,5 @@ func (r *run) close(ctx context.Context) {
 	})
 	if err != nil {
 		r.o.Bus.Emit(ctx, event.Degraded{What: "environment_cleanup", Err: r.hide(err)})
-	}
-}
-
-// sleep waits for d or for the end of ctx, whose cause it then returns.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }

@@ -28,6 +28,7 @@ import (
 
 	"github.com/glassrunner/glassrunner/internal/archive"
 	"github.com/glassrunner/glassrunner/internal/job"
+	"github.com/glassrunner/glassrunner/internal/pause"
 )
 
 // DefaultTimeout bounds one transfer.
@@ -138,9 +139,9 @@ func clean(method string, raw job.Secret, err error) error {
 }
 
 // retried tries do again after trouble of the network and of the server.
-func retried(ctx context.Context, p Printer, pause time.Duration, do func() error) error {
-	if pause <= 0 {
-		pause = defaultPause
+func retried(ctx context.Context, p Printer, between time.Duration, do func() error) error {
+	if between <= 0 {
+		between = defaultPause
 	}
 	for try := 1; ; try++ {
 		err := do()
@@ -149,12 +150,8 @@ func retried(ctx context.Context, p Printer, pause time.Duration, do func() erro
 		}
 		p.Warn(err.Error())
 		p.Warn("Retrying...")
-		t := time.NewTimer(pause)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return context.Cause(ctx)
+		if err := pause.For(ctx, between); err != nil {
+			return err
 		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/job"
+	"github.com/glassrunner/glassrunner/internal/pause"
 )
 
 // Bounds of transfers that a configuration does not set.
@@ -99,7 +100,7 @@ func (j *JobClient) UploadArtifact(ctx context.Context, u ArtifactUpload) error 
 		if u.Retrying != nil {
 			u.Retrying(try+1, failure)
 		}
-		if pause(ctx, wait) != nil {
+		if pause.For(ctx, wait) != nil {
 			return failure
 		}
 		wait = min(2*wait, uploadLastWait)

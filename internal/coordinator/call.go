@@ -19,6 +19,7 @@ import (
 
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/job"
+	"github.com/glassrunner/glassrunner/internal/pause"
 )
 
 // Header names of the API.
@@ -158,10 +159,10 @@ func (c *Client) attempts(ctx context.Context, cl *call, called *event.Called) (
 		}
 		c.free(ans)
 		paused := time.Now()
-		err := pause(ctx, wait)
+		err := pause.For(ctx, wait)
 		called.Waited += time.Since(paused)
 		if err != nil {
-			return nil, c.failure(ctx, cl, fmt.Errorf("while waiting after %s: %w", statusLine(ans.status), err))
+			return nil, c.failure(ctx, cl, fmt.Errorf("while waiting after %s: %w", statusLine(ans.status), ctx.Err()))
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package coordinator
 
 import (
-	"context"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -77,16 +76,4 @@ func clockOf(h http.Header, now time.Time) time.Time {
 		return date
 	}
 	return now
-}
-
-// pause waits d or until ctx ends, and returns ctx's error then.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

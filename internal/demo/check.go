@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/glassrunner/glassrunner/internal/fakegitlab"
+	"github.com/glassrunner/glassrunner/internal/pause"
 )
 
 // sampleResults is what must come of the built-in pipeline.
@@ -113,11 +114,7 @@ func (d *demo) settled(ctx context.Context, jobs float64) (families, error) {
 		if err != nil || m.sum("gitlab_runner_job_duration_seconds") == jobs && m.sum("gitlab_runner_jobs") == 0 || time.Now().After(deadline) {
 			return m, err
 		}
-		t := time.NewTimer(20 * time.Millisecond)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+		if pause.For(ctx, 20*time.Millisecond) != nil {
 			return nil, ctx.Err()
 		}
 	}

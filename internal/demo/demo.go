@@ -16,6 +16,7 @@ import (
 
 	"github.com/glassrunner/glassrunner/internal/app"
 	"github.com/glassrunner/glassrunner/internal/fakegitlab"
+	"github.com/glassrunner/glassrunner/internal/pause"
 )
 
 // Options say what to show.
@@ -31,8 +32,8 @@ type Options struct {
 	Size func() (columns, rows int)
 }
 
-// pause is the time between two rounds of the pipeline.
-const pause = 2 * time.Second
+// betweenRounds is the time between two rounds of the pipeline.
+const betweenRounds = 2 * time.Second
 
 // demo is one run of it.
 type demo struct {
@@ -205,11 +206,7 @@ func (d *demo) rounds(ctx context.Context) ([]int64, error) {
 		if d.o.Once || err != nil && ctx.Err() == nil {
 			return ids, err
 		}
-		t := time.NewTimer(pause)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+		if pause.For(ctx, betweenRounds) != nil {
 			return nil, nil
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/glassrunner/glassrunner/internal/event"
+	"github.com/glassrunner/glassrunner/internal/pause"
 )
 
 // Root is a directory whose file system is watched.
@@ -96,12 +97,8 @@ func New(o Options) *Guard {
 func (g *Guard) Run(ctx context.Context) {
 	defer g.wg.Wait()
 	for {
-		t := time.NewTimer(g.o.Limits().Interval)
-		select {
-		case <-ctx.Done():
-			t.Stop()
+		if pause.For(ctx, g.o.Limits().Interval) != nil {
 			return
-		case <-t.C:
 		}
 		g.Check(ctx)
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/glassrunner/glassrunner/internal/pause"
 )
 
 // healthPrefix and the rest of the names of variables that say what to ask:
@@ -80,11 +82,7 @@ func (t *task) answers(ctx context.Context, address string) bool {
 			_ = conn.Close() // nothing was sent
 			return true
 		}
-		timer := time.NewTimer(healthEvery)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if pause.For(ctx, healthEvery) != nil {
 			return false
 		}
 	}

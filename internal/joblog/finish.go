@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/job"
+	"github.com/glassrunner/glassrunner/internal/pause"
 )
 
 // errTrouble stands for trouble that came without an error.
@@ -38,7 +38,7 @@ func (u *Uploader) Finish(ctx context.Context, up job.Update) error {
 			return fmt.Errorf("the job's final state could not be delivered, tried %d times: %w", try, err)
 		}
 		// One interval, then the back-off.
-		if err := wait(ctx, u.interval+retry); err != nil {
+		if err := pause.For(ctx, u.interval+retry); err != nil {
 			return fmt.Errorf("the job's final state: %w", err)
 		}
 		retry = min(2*retry, maxRetry)
@@ -64,7 +64,7 @@ func (u *Uploader) deliver(ctx context.Context, up job.Update) error {
 		default:
 			return nil
 		}
-		if err := wait(ctx, u.interval); err != nil {
+		if err := pause.For(ctx, u.interval); err != nil {
 			return err
 		}
 	}
@@ -86,7 +86,7 @@ func (u *Uploader) drain(ctx context.Context) error {
 			learned = false
 		case ack.Result == job.Rewind:
 			if learned {
-				if err := wait(ctx, u.interval); err != nil {
+				if err := pause.For(ctx, u.interval); err != nil {
 					return err
 				}
 			}
@@ -105,16 +105,4 @@ func because(err error) error {
 		return errTrouble
 	}
 	return err
-}
-
-// wait sleeps unless ctx ends.
-func wait(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/executor"
+	"github.com/glassrunner/glassrunner/internal/pause"
 )
 
 // Settler ends and reports jobs of processes that are no more.
@@ -68,11 +69,7 @@ func (s *Settler) settle(ctx context.Context, e *Entry) {
 			}
 			return
 		}
-		t := time.NewTimer(delay)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+		if pause.For(ctx, delay) != nil {
 			return
 		}
 		delay = min(2*delay, most)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/glassrunner/glassrunner/internal/pause"
 )
 
 // process is what /proc tells of one.
@@ -101,12 +103,8 @@ func endGroup(ctx context.Context, group int, start uint64, mark []byte) (int, e
 			seen[m.pid] = true
 			_ = syscall.Kill(m.pid, syscall.SIGKILL) // it may just have ended
 		}
-		t := time.NewTimer(wait)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return len(seen), fmt.Errorf("a program of the job does not end: %w", context.Cause(ctx))
+		if err := pause.For(ctx, wait); err != nil {
+			return len(seen), fmt.Errorf("a program of the job does not end: %w", err)
 		}
 	}
 }

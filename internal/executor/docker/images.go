@@ -20,6 +20,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/executor"
 	"github.com/glassrunner/glassrunner/internal/image"
 	"github.com/glassrunner/glassrunner/internal/job"
+	"github.com/glassrunner/glassrunner/internal/pause"
 )
 
 // held is an image that the engine has.
@@ -232,12 +233,8 @@ func (i *images) pull(ctx context.Context, name, platform string) (int64, error)
 		}
 		delay := p.d.delay()
 		p.warn("Pulling %s failed: %v. Trying again in %s (%d of %d).", full, err, delay.Round(time.Second), try+1, pullTries)
-		t := time.NewTimer(delay)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return n, context.Cause(ctx)
+		if err := pause.For(ctx, delay); err != nil {
+			return n, err
 		}
 	}
 }

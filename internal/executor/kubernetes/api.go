@@ -27,6 +27,7 @@ import (
 
 	"github.com/glassrunner/glassrunner/internal/config"
 	"github.com/glassrunner/glassrunner/internal/event"
+	"github.com/glassrunner/glassrunner/internal/pause"
 )
 
 const (
@@ -197,7 +198,7 @@ func (a *api) call(ctx context.Context, verb, method, at string, query url.Value
 		if limit, ok := a.limitFor(err); ok && try > limit || !ok && time.Since(began) > patience {
 			return err
 		}
-		if !sleep(ctx, wait/2+rand.N(wait)) { //nolint:gosec // it only spreads the load
+		if pause.For(ctx, wait/2+rand.N(wait)) != nil { //nolint:gosec // it only spreads the load
 			return errors.Join(context.Cause(ctx), err)
 		}
 		wait = min(2*wait, a.backoff)
@@ -211,18 +212,6 @@ func (a *api) limitFor(err error) (int, bool) {
 		}
 	}
 	return a.limit, a.limit >= 0
-}
-
-// sleep waits, or returns false when ctx ends.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // networkError says that the API server did not answer.

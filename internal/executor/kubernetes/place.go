@@ -23,6 +23,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/executor"
 	"github.com/glassrunner/glassrunner/internal/image"
 	"github.com/glassrunner/glassrunner/internal/job"
+	"github.com/glassrunner/glassrunner/internal/pause"
 )
 
 // place is one job's place. It implements executor.Env.
@@ -232,7 +233,7 @@ func (p *place) available(ctx context.Context) error {
 			if try >= attempts {
 				return executor.Misconfigured("Timed out while waiting for %s/%s to be present in the cluster", w.kind, w.name)
 			}
-			if !sleep(ctx, 5*time.Second) {
+			if pause.For(ctx, 5*time.Second) != nil {
 				return context.Cause(ctx)
 			}
 		}
@@ -327,7 +328,7 @@ func (d *Driver) end(ctx context.Context, a *api, namespace, name string, grace 
 		if err != nil {
 			return false, err
 		}
-		if !sleep(ctx, wait) {
+		if pause.For(ctx, wait) != nil {
 			return false, fmt.Errorf("the pod %s/%s is being deleted and has not ended yet: %w", namespace, name, context.Cause(ctx))
 		}
 	}

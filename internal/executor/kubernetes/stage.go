@@ -21,6 +21,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/executor"
 	"github.com/glassrunner/glassrunner/internal/job"
+	"github.com/glassrunner/glassrunner/internal/pause"
 )
 
 const (
@@ -196,7 +197,7 @@ func (s *script) follow(ctx context.Context) error {
 		if s.out.n+s.err.n > before {
 			wait = 100 * time.Millisecond
 		}
-		if !sleep(watched, wait) {
+		if pause.For(watched, wait) != nil {
 			continue
 		}
 		wait = min(2*wait, again)
@@ -231,7 +232,7 @@ func (s *script) connect(ctx context.Context) error {
 // watch looks after the pod while a script runs, and ends ctx when it is lost.
 // That the API server does not answer says nothing of the pod.
 func (p *place) watch(ctx context.Context, lost context.CancelCauseFunc) {
-	for sleep(ctx, p.pollInterval()) {
+	for pause.For(ctx, p.pollInterval()) == nil {
 		if err := p.look(ctx); err != nil {
 			lost(err)
 			return
@@ -264,8 +265,8 @@ func (s *script) drain(ctx context.Context, e *podError) {
 	end := fmt.Sprintf(`umask 0; [ -e "$1" ] || echo "%d 0 - - -" >"$1"`, e.code&0xff)
 	if s.p.order(ctx, end, fmt.Sprintf("%s/%d.code", s.p.logs, s.number)) == nil {
 		for s.result == "" && ctx.Err() == nil {
-			_ = s.connect(ctx) // the pod's error is what counts
-			sleep(ctx, 200*time.Millisecond)
+			_ = s.connect(ctx)                       // the pod's error is what counts
+			_ = pause.For(ctx, 200*time.Millisecond) // the next turn sees that it ended
 		}
 	}
 }
@@ -297,7 +298,7 @@ func (s *script) stop(ctx context.Context, grace time.Duration) error {
 		if lost := s.p.look(ctx); lost != nil {
 			return lost
 		}
-		if !sleep(ctx, 200*time.Millisecond) {
+		if pause.For(ctx, 200*time.Millisecond) != nil {
 			return fmt.Errorf("the script could not be stopped in time: %w", err)
 		}
 	}

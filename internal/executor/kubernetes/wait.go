@@ -17,6 +17,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/executor"
 	"github.com/glassrunner/glassrunner/internal/image"
 	"github.com/glassrunner/glassrunner/internal/job"
+	"github.com/glassrunner/glassrunner/internal/pause"
 )
 
 // podError says what is wrong with a pod.
@@ -90,7 +91,7 @@ func (p *place) await(ctx context.Context) error {
 			told = time.Now()
 			p.tellWaiting(pod)
 		}
-		if !sleep(ctx, min(p.pollInterval(), 150*time.Millisecond+waited/10)) {
+		if pause.For(ctx, min(p.pollInterval(), 150*time.Millisecond+waited/10)) != nil {
 			return context.Cause(ctx)
 		}
 	}

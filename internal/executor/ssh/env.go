@@ -9,6 +9,7 @@ import (
 
 	"github.com/glassrunner/glassrunner/internal/executor"
 	"github.com/glassrunner/glassrunner/internal/job"
+	"github.com/glassrunner/glassrunner/internal/pause"
 	"github.com/glassrunner/glassrunner/internal/remote"
 )
 
@@ -56,12 +57,8 @@ func (e *env) connect(ctx context.Context) (*remote.Conn, error) {
 		if err := e.tell(fmt.Sprintf("%v: trying again in %s", err, e.d.o.Pause)); err != nil {
 			return nil, err
 		}
-		t := time.NewTimer(e.d.o.Pause)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return nil, context.Cause(ctx)
+		if err := pause.For(ctx, e.d.o.Pause); err != nil {
+			return nil, err
 		}
 	}
 }

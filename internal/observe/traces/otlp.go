@@ -19,6 +19,8 @@ import (
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/glassrunner/glassrunner/internal/pause"
 )
 
 // sender speaks OTLP 1.x, one signal to one receiver. A request of gRPC without
@@ -85,11 +87,7 @@ func (s *sender) send(ctx context.Context, m proto.Message) error {
 		if err == nil || again < 0 {
 			return err
 		}
-		timer := time.NewTimer(max(again, delay))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if pause.For(ctx, max(again, delay)) != nil {
 			return err // what went wrong says more than that there is no time left
 		}
 	}
