@@ -33,7 +33,9 @@ const (
 // Empty lines and those that begin with # are left out, and so is a first line
 // of column names. The jobs need not be in order; they are returned so. An
 // error names the line.
-func ReadTrace(r io.Reader) ([]Job, error) {
+func ReadTrace(r io.Reader) ([]Job, error) { return readTrace(r, maxJobs) }
+
+func readTrace(r io.Reader, most int) ([]Job, error) {
 	var jobs []Job
 	var kind string
 	in := bufio.NewScanner(r)
@@ -59,8 +61,8 @@ func ReadTrace(r io.Reader) ([]Job, error) {
 		} else if k != kind {
 			return nil, fmt.Errorf("line %d: the arrival is a %s, before it was a %s", n, k, kind)
 		}
-		if count > maxJobs-len(jobs) {
-			return nil, fmt.Errorf("line %d: more than %d jobs", n, maxJobs)
+		if count > most-len(jobs) {
+			return nil, fmt.Errorf("line %d: more than %d jobs", n, most)
 		}
 		for range count {
 			jobs = append(jobs, j)

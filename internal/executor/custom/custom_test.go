@@ -20,7 +20,6 @@ import (
 	"github.com/glassrunner/glassrunner/internal/executor/custom"
 	"github.com/glassrunner/glassrunner/internal/executor/executortest"
 	"github.com/glassrunner/glassrunner/internal/job"
-	"github.com/glassrunner/glassrunner/internal/script"
 )
 
 // runScript is a run_exec for a plain directory: the job's script in bash, and
@@ -54,32 +53,10 @@ func program(t testing.TB, text string) string {
 	return path
 }
 
-func environ(home string) []string {
-	return []string{"HOME=" + home, "PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}
-}
-
-func wrap(r executor.Request, body string) []byte {
-	return script.Wrap(&script.Job{Spec: r.Spec, Shell: r.Shell, Variables: r.Variables}, []byte(body+"\n"))
-}
-
-func alive(t *testing.T, word string) (n int) {
-	t.Helper()
-	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil || len(files) == 0 {
-		t.Skip("there is no /proc to look for processes")
-	}
-	for _, f := range files {
-		if text, err := os.ReadFile(f); err == nil && bytes.Contains(text, []byte(word)) {
-			n++
-		}
-	}
-	return n
-}
-
 func driver(t testing.TB, o custom.Options) *custom.Driver {
 	t.Helper()
 	if o.Environ == nil {
-		o.Environ = environ(t.TempDir())
+		o.Environ = executortest.Environ(t.TempDir())
 	}
 	d, err := custom.New(o)
 	if err != nil {
@@ -106,15 +83,15 @@ func request(t testing.TB, vs ...job.Variable) executor.Request {
 func TestConformance(t *testing.T) {
 	executortest.Run(t, func(t *testing.T) executortest.Harness {
 		o := custom.Options{
-			Environ: environ(t.TempDir()), TempDir: t.TempDir(), Force: 5 * time.Second,
+			Environ: executortest.Environ(t.TempDir()), TempDir: t.TempDir(), Force: 5 * time.Second,
 			Run:     custom.Program{Path: program(t, runScript)},
 			Cleanup: custom.Program{Path: program(t, cleanupScript), Timeout: time.Minute},
 		}
 		return executortest.Harness{
 			Driver:    driver(t, o),
 			Request:   func(t *testing.T) executor.Request { return request(t) },
-			Script:    wrap,
-			Alive:     alive,
+			Script:    executortest.Wrap,
+			Alive:     executortest.Alive,
 			Successor: func(t *testing.T) executor.Driver { return driver(t, o) }, Unmeasured: true,
 		}
 	})
@@ -157,7 +134,7 @@ func lookup(t *testing.T, path, key string) string {
 func TestProtocol(t *testing.T) {
 	dir, temp := t.TempDir(), t.TempDir()
 	o := custom.Options{
-		TempDir: temp, Environ: append(environ(dir), "OF_THE_RUNNER=yes"),
+		TempDir: temp, Environ: append(executortest.Environ(dir), "OF_THE_RUNNER=yes"),
 		Config: custom.Program{Path: recorder(t, dir, "config", `echo to-the-log >&2
 echo '{"driver":{"name":"chroot","version":"v1.2"},"hostname":"cell-7","builds_dir":"/b","cache_dir":"/c","builds_dir_is_shared":true,"job_env":{"CELL":"7","OF_THE_RUNNER":"no"},"shell":"sh","new":1}'`), Args: []string{"-c", "one"}, Timeout: time.Minute},
 		Prepare: custom.Program{Path: recorder(t, dir, "prepare", "echo prepared; echo errors >&2"), Args: []string{"-p"}},

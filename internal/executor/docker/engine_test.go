@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -179,21 +178,6 @@ func wrap(r executor.Request, body string) []byte {
 	return script.Wrap(&script.Job{Spec: r.Spec, Shell: "sh", Variables: r.Variables}, []byte(body+"\n"))
 }
 
-// alive counts the processes whose command line holds a word.
-func alive(t *testing.T, word string) (n int) {
-	t.Helper()
-	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil || len(files) == 0 {
-		t.Skip("there is no /proc to look for processes")
-	}
-	for _, f := range files {
-		if text, err := os.ReadFile(f); err == nil && bytes.Contains(text, []byte(word)) {
-			n++
-		}
-	}
-	return n
-}
-
 func TestConformance(t *testing.T) {
 	engine(t)
 	executortest.Run(t, func(t *testing.T) executortest.Harness {
@@ -205,7 +189,7 @@ func TestConformance(t *testing.T) {
 			Driver:     newDriver(t, o),
 			Request:    func(t *testing.T) executor.Request { return request(t) },
 			Script:     wrap,
-			Alive:      alive,
+			Alive:      executortest.Alive,
 			Successor:  func(t *testing.T) executor.Driver { return newDriver(t, docker.Options{}) },
 			Stranger:   func(t *testing.T) executor.Driver { return newDriver(t, other) },
 			Containers: true,

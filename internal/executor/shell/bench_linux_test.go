@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/glassrunner/glassrunner/internal/executor"
+	"github.com/glassrunner/glassrunner/internal/executor/executortest"
 	"github.com/glassrunner/glassrunner/internal/executor/shell"
 )
 
@@ -26,7 +27,7 @@ func BenchmarkFloor(b *testing.B) {
 	start := own(b)
 	for b.Loop() {
 		cmd := exec.CommandContext(b.Context(), "bash", "-l")
-		cmd.Env = environ(dir)
+		cmd.Env = executortest.Environ(dir)
 		cmd.Stdin = bytes.NewReader([]byte("exit 0\n"))
 		var out bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &out
@@ -42,9 +43,9 @@ func BenchmarkJob(b *testing.B) {
 	for name, root := range map[string]string{"group": "", "scan": shell.NoCgroup} {
 		b.Run(name, func(b *testing.B) {
 			dir := b.TempDir()
-			d := newDriver(b, shell.Options{Dir: dir, Environ: environ(dir), CgroupRoot: root})
+			d := newDriver(b, shell.Options{Dir: dir, Environ: executortest.Environ(dir), CgroupRoot: root})
 			r := request(b, d, "bash")
-			c := executor.Command{Script: wrap(r, "exit 0"), Files: []executor.FileOp{
+			c := executor.Command{Script: executortest.Wrap(r, "exit 0"), Files: []executor.FileOp{
 				{Kind: executor.OpMkdir, Path: r.Dirs.Temp},
 				{Kind: executor.OpTouch, Path: r.Dirs.Temp + "/gitlab_runner_env"},
 			}}
@@ -71,14 +72,14 @@ func BenchmarkJob(b *testing.B) {
 // BenchmarkOutput is the cost of printing 10 MB.
 func BenchmarkOutput(b *testing.B) {
 	dir := b.TempDir()
-	d := newDriver(b, shell.Options{Dir: dir, Environ: environ(dir)})
+	d := newDriver(b, shell.Options{Dir: dir, Environ: executortest.Environ(dir)})
 	r := request(b, d, "bash")
 	env, err := d.Open(b.Context(), r)
 	if err != nil {
 		b.Fatal(err)
 	}
 	var n counter
-	c := executor.Command{Script: wrap(r, "head -c 10000000 /dev/zero"), Stdout: &n, Stderr: &n}
+	c := executor.Command{Script: executortest.Wrap(r, "head -c 10000000 /dev/zero"), Stdout: &n, Stderr: &n}
 	b.SetBytes(10_000_000)
 	start := own(b)
 	for b.Loop() {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/glassrunner/glassrunner/internal/executor"
+	"github.com/glassrunner/glassrunner/internal/executor/executortest"
 	"github.com/glassrunner/glassrunner/internal/executor/shell"
 	"github.com/glassrunner/glassrunner/internal/job"
 )
@@ -22,7 +23,7 @@ import (
 func grouped(t *testing.T) (*shell.Driver, executor.Env, executor.Request, string) {
 	t.Helper()
 	dir := t.TempDir()
-	d := newDriver(t, shell.Options{Dir: dir, Environ: environ(dir), Shell: "bash"})
+	d := newDriver(t, shell.Options{Dir: dir, Environ: executortest.Environ(dir), Shell: "bash"})
 	r := request(t, d, "bash")
 	var claim executor.Claim
 	r.Claim = func(c executor.Claim) error { claim = c; return nil }
@@ -45,7 +46,7 @@ func grouped(t *testing.T) (*shell.Driver, executor.Env, executor.Request, strin
 func TestCgroup(t *testing.T) {
 	_, env, r, group := grouped(t)
 	var out strings.Builder
-	c := executor.Command{Script: wrap(r, "cat /proc/self/cgroup"), Stdout: &out, Stderr: &out}
+	c := executor.Command{Script: executortest.Wrap(r, "cat /proc/self/cgroup"), Stdout: &out, Stderr: &out}
 	if err := env.Run(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +54,7 @@ func TestCgroup(t *testing.T) {
 		t.Errorf("the shell is not in %s:\n%s", group, out.String())
 	}
 	// Groups that a job makes for itself go too.
-	c.Script = wrap(r, "mkdir -p "+group+"/a/b && echo $$ >"+group+"/a/b/cgroup.procs; setsid sleep 1000 >/dev/null 2>&1 &")
+	c.Script = executortest.Wrap(r, "mkdir -p "+group+"/a/b && echo $$ >"+group+"/a/b/cgroup.procs; setsid sleep 1000 >/dev/null 2>&1 &")
 	if err := env.Run(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +75,7 @@ func TestCgroupKilledByAnother(t *testing.T) {
 	var out strings.Builder
 	for range 2 {
 		out.Reset()
-		c := executor.Command{Script: wrap(r, "echo alive"), Stdout: &out, Stderr: &out}
+		c := executor.Command{Script: executortest.Wrap(r, "echo alive"), Stdout: &out, Stderr: &out}
 		if err := env.Run(t.Context(), c); err != nil || out.String() != "alive\n" {
 			t.Errorf("got %q, %v", out.String(), err)
 		}
@@ -83,21 +84,21 @@ func TestCgroupKilledByAnother(t *testing.T) {
 
 func TestEnvironmentMark(t *testing.T) {
 	dir := t.TempDir()
-	d := newDriver(t, shell.Options{Dir: dir, Environ: environ(dir), Shell: "bash", CgroupRoot: shell.NoCgroup})
+	d := newDriver(t, shell.Options{Dir: dir, Environ: executortest.Environ(dir), Shell: "bash", CgroupRoot: shell.NoCgroup})
 	r := request(t, d, "bash")
 	env, err := d.Open(t.Context(), r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	// Out of its environment, but still in its session.
-	c := executor.Command{Script: wrap(r, "env -i sleep 123456789 >/dev/null 2>&1 &")}
+	c := executor.Command{Script: executortest.Wrap(r, "env -i sleep 123456789 >/dev/null 2>&1 &")}
 	if err := env.Run(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
 	if err := env.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := alive(t, "123456789"); n > 0 {
+	if n := executortest.Alive(t, "123456789"); n > 0 {
 		t.Errorf("%d processes are left", n)
 	}
 }
@@ -116,7 +117,7 @@ func TestReapSparesStrangers(t *testing.T) {
 		_ = stranger.Wait()
 	}()
 	dir := t.TempDir()
-	d := newDriver(t, shell.Options{Dir: dir, Environ: environ(dir), CgroupRoot: shell.NoCgroup})
+	d := newDriver(t, shell.Options{Dir: dir, Environ: executortest.Environ(dir), CgroupRoot: shell.NoCgroup})
 	var claim executor.Claim
 	r := request(t, d, "sh")
 	r.Claim = func(c executor.Claim) error { claim = c; return nil }
@@ -163,7 +164,7 @@ func TestOtherUser(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	d := newDriver(t, shell.Options{Dir: dir, Environ: environ(dir), Shell: "bash", User: "nobody"})
+	d := newDriver(t, shell.Options{Dir: dir, Environ: executortest.Environ(dir), Shell: "bash", User: "nobody"})
 	r := request(t, d, "bash")
 	env, err := d.Open(t.Context(), r)
 	if err != nil {
@@ -175,7 +176,7 @@ func TestOtherUser(t *testing.T) {
 			{Kind: executor.OpMkdir, Path: r.Dirs.Project},
 			{Kind: executor.OpWrite, Path: r.Dirs.Project + "/f", Data: []byte("text\n")},
 		},
-		Script: wrap(r, "cd '"+r.Dirs.Project+"'\ncat f\necho >>f\nmkdir ../made\nid -un\nsetsid sleep 987654321 >/dev/null 2>&1 &\nexit 9"),
+		Script: executortest.Wrap(r, "cd '"+r.Dirs.Project+"'\ncat f\necho >>f\nmkdir ../made\nid -un\nsetsid sleep 987654321 >/dev/null 2>&1 &\nexit 9"),
 		Stdout: &out, Stderr: &out,
 	})
 	var exit *executor.ExitError
@@ -189,14 +190,14 @@ func TestOtherUser(t *testing.T) {
 	if err := env.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if n := alive(t, "987654321"); n > 0 {
+	if n := executortest.Alive(t, "987654321"); n > 0 {
 		t.Errorf("%d processes are left", n)
 	}
 }
 
 func TestShells(t *testing.T) {
 	dir := t.TempDir()
-	d := newDriver(t, shell.Options{Dir: dir, Environ: environ(dir)})
+	d := newDriver(t, shell.Options{Dir: dir, Environ: executortest.Environ(dir)})
 	for _, name := range []string{"fish", "bash -c", "../bash"} {
 		_, err := d.Open(t.Context(), request(t, d, name))
 		var known *executor.Error
@@ -217,7 +218,7 @@ func TestLoginShell(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, ".profile"), []byte("export FROM_PROFILE=yes\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d := newDriver(t, shell.Options{Dir: dir, Environ: environ(dir)})
+	d := newDriver(t, shell.Options{Dir: dir, Environ: executortest.Environ(dir)})
 	for _, name := range []string{"bash", "sh"} {
 		r := request(t, d, name)
 		env, err := d.Open(t.Context(), r)
@@ -225,7 +226,7 @@ func TestLoginShell(t *testing.T) {
 			t.Fatal(err)
 		}
 		var out strings.Builder
-		if err := env.Run(t.Context(), executor.Command{Script: wrap(r, `echo "$FROM_PROFILE $PWD"`), Stdout: &out}); err != nil {
+		if err := env.Run(t.Context(), executor.Command{Script: executortest.Wrap(r, `echo "$FROM_PROFILE $PWD"`), Stdout: &out}); err != nil {
 			t.Error(err)
 		}
 		if want := "yes " + dir + "\n"; out.String() != want {
@@ -240,7 +241,7 @@ func TestLoginShell(t *testing.T) {
 // Descriptors of the runner do not leak into jobs, and none stay open here.
 func TestDescriptors(t *testing.T) {
 	dir := t.TempDir()
-	d := newDriver(t, shell.Options{Dir: dir, Environ: environ(dir)})
+	d := newDriver(t, shell.Options{Dir: dir, Environ: executortest.Environ(dir)})
 	count := func() int {
 		entries, err := os.ReadDir("/proc/self/fd")
 		if err != nil {
@@ -266,7 +267,7 @@ func TestDescriptors(t *testing.T) {
 			t.Fatal(err)
 		}
 		var out strings.Builder
-		c := executor.Command{Script: wrap(r, body), Stdout: &out, Stderr: &out}
+		c := executor.Command{Script: executortest.Wrap(r, body), Stdout: &out, Stderr: &out}
 		if err := env.Run(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
@@ -275,7 +276,7 @@ func TestDescriptors(t *testing.T) {
 				t.Errorf("a job's shell has the descriptor %s", f)
 			}
 		}
-		c.Script = wrap(r, "sleep 1000 &")
+		c.Script = executortest.Wrap(r, "sleep 1000 &")
 		if err := env.Run(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
@@ -297,7 +298,7 @@ func TestDescriptors(t *testing.T) {
 func TestForks(t *testing.T) {
 	for _, root := range []string{"", shell.NoCgroup} {
 		dir := t.TempDir()
-		d := newDriver(t, shell.Options{Dir: dir, Environ: environ(dir), CgroupRoot: root})
+		d := newDriver(t, shell.Options{Dir: dir, Environ: executortest.Environ(dir), CgroupRoot: root})
 		r := request(t, d, "bash")
 		env, err := d.Open(t.Context(), r)
 		if err != nil {
@@ -305,12 +306,12 @@ func TestForks(t *testing.T) {
 		}
 		body := "f() { for i in 1 2 3 4 5 6 7 8; do (while :; do sleep 0.0123; done) & done; wait; }\nf"
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		c := executor.Command{Script: wrap(r, body), Grace: 100 * time.Millisecond}
+		c := executor.Command{Script: executortest.Wrap(r, body), Grace: 100 * time.Millisecond}
 		if err := env.Run(ctx, c); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v, want the deadline", err)
 		}
 		cancel()
-		if n := alive(t, "0.0123"); n > 0 {
+		if n := executortest.Alive(t, "0.0123"); n > 0 {
 			t.Errorf("%d processes are left", n)
 		}
 		if err := env.Close(t.Context()); err != nil {

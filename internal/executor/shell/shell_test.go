@@ -1,7 +1,6 @@
 package shell_test
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,33 +13,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/executor/executortest"
 	"github.com/glassrunner/glassrunner/internal/executor/shell"
 	"github.com/glassrunner/glassrunner/internal/job"
-	"github.com/glassrunner/glassrunner/internal/script"
 )
-
-// environ is an environment without the profile of whoever runs the tests.
-func environ(home string) []string {
-	return []string{"HOME=" + home, "PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}
-}
-
-func wrap(r executor.Request, body string) []byte {
-	return script.Wrap(&script.Job{Spec: r.Spec, Shell: r.Shell, Variables: r.Variables}, []byte(body+"\n"))
-}
-
-// alive counts the processes whose command line holds a word. Those that
-// have ended have none.
-func alive(t *testing.T, word string) (n int) {
-	t.Helper()
-	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil || len(files) == 0 {
-		t.Skip("there is no /proc to look for processes")
-	}
-	for _, f := range files {
-		if text, err := os.ReadFile(f); err == nil && bytes.Contains(text, []byte(word)) {
-			n++
-		}
-	}
-	return n
-}
 
 func newDriver(t testing.TB, o shell.Options) *shell.Driver {
 	t.Helper()
@@ -68,15 +41,15 @@ func conform(t *testing.T, name string, o shell.Options) {
 	executortest.Run(t, func(t *testing.T) executortest.Harness {
 		o := o
 		o.Dir = t.TempDir()
-		o.Environ = environ(o.Dir)
+		o.Environ = executortest.Environ(o.Dir)
 		o.Shell = name
 		o.Owner = "0123456789ab"
 		d := newDriver(t, o)
 		return executortest.Harness{
 			Driver:    d,
 			Request:   func(t *testing.T) executor.Request { return request(t, d, name) },
-			Script:    wrap,
-			Alive:     alive,
+			Script:    executortest.Wrap,
+			Alive:     executortest.Alive,
 			Successor: func(t *testing.T) executor.Driver { return newDriver(t, o) },
 			Stranger: func(t *testing.T) executor.Driver {
 				other := o

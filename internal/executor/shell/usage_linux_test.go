@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/glassrunner/glassrunner/internal/executor"
+	"github.com/glassrunner/glassrunner/internal/executor/executortest"
 	"github.com/glassrunner/glassrunner/internal/executor/shell"
 	"github.com/glassrunner/glassrunner/internal/job"
 )
@@ -23,7 +24,7 @@ func TestUsageOfDaemons(t *testing.T) {
 	var out bytes.Buffer
 	body := `(setsid sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; times >times' </dev/null >/dev/null 2>&1 &)`
 	dir := t.TempDir()
-	if err := env.Run(t.Context(), executor.Command{Script: wrap(r, "cd "+dir+"; "+body), Stdout: &out, Stderr: &out}); err != nil {
+	if err := env.Run(t.Context(), executor.Command{Script: executortest.Wrap(r, "cd "+dir+"; "+body), Stdout: &out, Stderr: &out}); err != nil {
 		t.Fatalf("%v: %s", err, out.String())
 	}
 	var text []byte
@@ -62,7 +63,7 @@ func TestUsageOfFiles(t *testing.T) {
 	}
 	for name, root := range map[string]string{"group": "", "scan": shell.NoCgroup} {
 		t.Run(name, func(t *testing.T) {
-			d := newDriver(t, shell.Options{Dir: dir, Environ: environ(dir), CgroupRoot: root})
+			d := newDriver(t, shell.Options{Dir: dir, Environ: executortest.Environ(dir), CgroupRoot: root})
 			r := request(t, d, "bash")
 			env, err := d.Open(t.Context(), r)
 			if err != nil {
@@ -77,7 +78,7 @@ func TestUsageOfFiles(t *testing.T) {
 			const size = 32 << 20
 			file := filepath.Join(dir, name)
 			body := fmt.Sprintf("dd if=/dev/zero of=%s bs=1M count=32 conv=fsync && dd if=%s of=/dev/null bs=1M iflag=direct", file, file)
-			if err := env.Run(t.Context(), executor.Command{Script: wrap(r, body), Stdout: &out, Stderr: &out}); err != nil {
+			if err := env.Run(t.Context(), executor.Command{Script: executortest.Wrap(r, body), Stdout: &out, Stderr: &out}); err != nil {
 				t.Fatalf("%v: %s", err, out.String())
 			}
 			u, err := env.Usage(t.Context())

@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"errors"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -17,26 +16,7 @@ import (
 	"github.com/glassrunner/glassrunner/internal/executor/ssh"
 	"github.com/glassrunner/glassrunner/internal/job"
 	"github.com/glassrunner/glassrunner/internal/remote/remotetest"
-	"github.com/glassrunner/glassrunner/internal/script"
 )
-
-func wrap(r executor.Request, body string) []byte {
-	return script.Wrap(&script.Job{Spec: r.Spec, Shell: r.Shell, Variables: r.Variables}, []byte(body+"\n"))
-}
-
-func alive(t *testing.T, word string) (n int) {
-	t.Helper()
-	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil || len(files) == 0 {
-		t.Fatal("there is no /proc to look for processes")
-	}
-	for _, f := range files {
-		if text, err := os.ReadFile(f); err == nil && bytes.Contains(text, []byte(word)) {
-			n++
-		}
-	}
-	return n
-}
 
 func driver(t testing.TB, s *remotetest.Server, o ssh.Options) *ssh.Driver {
 	t.Helper()
@@ -66,8 +46,8 @@ func TestConformance(t *testing.T) {
 		return executortest.Harness{
 			Driver:    driver(t, s, ssh.Options{}),
 			Request:   func(*testing.T) executor.Request { return request() },
-			Script:    wrap,
-			Alive:     alive,
+			Script:    executortest.Wrap,
+			Alive:     executortest.Alive,
 			Successor: func(t *testing.T) executor.Driver { return driver(t, s, ssh.Options{}) },
 			Stranger: func(t *testing.T) executor.Driver {
 				return driver(t, s, ssh.Options{Owner: "ba9876543210"})
@@ -126,7 +106,7 @@ func TestLostConnection(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		w := &once{c: printed}
-		done <- env.Run(t.Context(), executor.Command{Script: wrap(request(), "trap '' HUP PIPE; (setsid sleep 765432123 &) >/dev/null 2>&1; echo begun; sleep 765432123"), Stdout: w, Stderr: w})
+		done <- env.Run(t.Context(), executor.Command{Script: executortest.Wrap(request(), "trap '' HUP PIPE; (setsid sleep 765432123 &) >/dev/null 2>&1; echo begun; sleep 765432123"), Stdout: w, Stderr: w})
 	}()
 	<-printed
 	s.Sever()
@@ -134,16 +114,16 @@ func TestLostConnection(t *testing.T) {
 		t.Errorf("got %v, want a lost connection", err)
 	}
 	var out bytes.Buffer
-	if err := env.Run(t.Context(), executor.Command{Script: wrap(request(), "echo again"), Stdout: &out, Stderr: &out}); err != nil || out.String() != "again\n" {
+	if err := env.Run(t.Context(), executor.Command{Script: executortest.Wrap(request(), "echo again"), Stdout: &out, Stderr: &out}); err != nil || out.String() != "again\n" {
 		t.Errorf("afterwards: %v, %q", err, out.String())
 	}
-	if alive(t, "765432123") == 0 {
+	if executortest.Alive(t, "765432123") == 0 {
 		t.Error("nothing was left: the test shows nothing")
 	}
 	if err := env.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if n := alive(t, "765432123"); n > 0 {
+	if n := executortest.Alive(t, "765432123"); n > 0 {
 		t.Errorf("%d processes outlive Close", n)
 	}
 }
