@@ -31,11 +31,12 @@ type store struct {
 	mu      sync.Mutex
 	objects map[string][]byte
 	times   map[string]time.Time
-	fail    []int  // statuses of the next answers, 0: as it is
-	say     string // what failed answers say
-	noParts bool   // it has no ranges
-	cut     bool   // answers of parts end early
-	changes int    // so many parts, but the first ones, are of another state
+	fail    []int         // statuses of the next answers, 0: as it is
+	say     string        // what failed answers say
+	noParts bool          // it has no ranges
+	cut     bool          // answers of parts end early
+	changes int           // so many parts, but the first ones, are of another state
+	ahead   time.Duration // of its clock
 	calls   []string
 	header  http.Header
 }
@@ -60,7 +61,7 @@ func (s *store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		s.header = r.Header
-		s.objects[r.URL.Path], s.times[r.URL.Path] = data, time.Now()
+		s.objects[r.URL.Path], s.times[r.URL.Path] = data, time.Now().Add(s.ahead)
 		return
 	}
 	data, ok := s.objects[r.URL.Path]
@@ -169,6 +170,25 @@ func (b *bench) check(what string, sum cache.Summary, want cache.Result, text, p
 	b.t.Helper()
 	if sum.Result != want || !strings.Contains(text, part) {
 		b.t.Errorf("%s: got %s, want %s with %q:\n%s", what, sum.Result, want, part, text)
+	}
+}
+
+// TestStorageAhead: a storage whose clock is wrong does not make an archive newer
+// than files that change later.
+func TestStorageAhead(t *testing.T) {
+	for _, format := range []archive.Format{archive.Zip, archive.ZipZstd, archive.TarZstd} {
+		b := newBench(t)
+		b.s.ahead = time.Hour
+		as := func(o *cache.ArchiveOptions) { o.Format = format }
+		sum, text := b.save(as)
+		b.check("first", sum, cache.Stored, text, "I Uploaded")
+		b.put("vendor/gem", "v2")
+		soon := time.Now().Add(2 * time.Second) // as if that were later
+		if err := os.Chtimes(filepath.Join(b.dir, "vendor/gem"), soon, soon); err != nil {
+			t.Fatal(err)
+		}
+		sum, text = b.save(as)
+		b.check(string(format)+": changed", sum, cache.Stored, text, "I Uploaded")
 	}
 }
 

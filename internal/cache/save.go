@@ -152,6 +152,11 @@ func upload(ctx context.Context, c *http.Client, o ArchiveOptions, done func(Res
 			at = shown
 		}
 	}
+	// But not what a storage says whose clock is ahead: files that change until
+	// then would be older than the archive.
+	if now := time.Now(); at.After(now.Add(time.Second)) {
+		at = now
+	}
 	if at.After(fi.ModTime()) {
 		_ = os.Chtimes(o.File, at, at)
 	}

@@ -207,7 +207,7 @@ func (d *demo) rounds(ctx context.Context) ([]int64, error) {
 			return ids, err
 		}
 		if pause.For(ctx, betweenRounds) != nil {
-			return nil, nil
+			return nil, nil //nolint:nilerr // to be ended is no failure
 		}
 	}
 }
