@@ -2,6 +2,7 @@ package app
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -66,6 +67,24 @@ func homeOf(name string, log *slog.Logger) string {
 		return ""
 	}
 	return u.HomeDir
+}
+
+// reapForsaken ends what a claim names that no runner of the configuration
+// reaches any more, by what the claim itself says.
+func (a *App) reapForsaken(ctx context.Context, name string, c executor.Claim) (int, error) {
+	switch name {
+	case "custom":
+		return custom.Reap(ctx, c)
+	case "kubernetes":
+		return kubernetes.Reap(ctx, c, a.bus)
+	case "ssh": // it took a key that no claim has
+		return 0, fmt.Errorf("%s: %w", c.Data["machine"], executor.ErrElsewhere)
+	}
+	d, err := driver(a.current.Load().config, &config.Runner{Executor: name}, a.o, a.own, a.bus, a.log)
+	if err != nil {
+		return 0, err
+	}
+	return d.Reap(ctx, c)
 }
 
 // self is the running program, which has the commands that move caches and

@@ -18,9 +18,6 @@ import (
 	"github.com/glassrunner/glassrunner/internal/coordinator"
 	"github.com/glassrunner/glassrunner/internal/event"
 	"github.com/glassrunner/glassrunner/internal/executor"
-	"github.com/glassrunner/glassrunner/internal/executor/custom"
-	"github.com/glassrunner/glassrunner/internal/executor/kubernetes"
-	"github.com/glassrunner/glassrunner/internal/executor/ssh"
 	"github.com/glassrunner/glassrunner/internal/job"
 	"github.com/glassrunner/glassrunner/internal/joblog"
 	"github.com/glassrunner/glassrunner/internal/recovery"
@@ -83,23 +80,15 @@ func (a *App) leftovers(ctx context.Context, dead []executor.Claim) ([]executor.
 		if e.driver == nil {
 			continue
 		}
-		where := e.config.Executor
-		if e.config.Docker != nil {
-			where += "\x00" + e.config.Docker.Host
-		}
-		if k := e.config.Kubernetes; k != nil {
-			where += "\x00" + k.Host + "\x00" + k.Context + "\x00" + k.Namespace
-		}
-		if e.config.Executor == "ssh" {
-			where += "\x00" + sshLogin(e.config).User + "@" + sshLogin(e.config).Address
-		}
+		traits := e.driver.Traits()
+		where := traits.Claims + "\x00" + traits.Where
 		if asked[where] {
 			continue
 		}
 		asked[where] = true
 		var mine []executor.Claim
 		for _, c := range dead {
-			if c.Kind == e.driver.Traits().Claims {
+			if c.Kind == traits.Claims {
 				mine = append(mine, c)
 			}
 		}
@@ -114,21 +103,34 @@ func (a *App) leftovers(ctx context.Context, dead []executor.Claim) ([]executor.
 
 // reapLeftover ends an orphan through a driver that makes such claims.
 func (a *App) reapLeftover(ctx context.Context, l executor.Leftover) error {
-	if l.Claim.Kind == "kubernetes" { // not every runner of that kind reaches its cluster
-		_, err := a.reap(ctx, l.Claim.Kind, l.Claim)
-		return err
+	_, err := a.reapBy(ctx, l.Claim, func(t executor.Traits) bool { return t.Claims == l.Claim.Kind })
+	if errors.Is(err, executor.ErrElsewhere) {
+		return nil // its runner has just left the configuration
 	}
-	if l.Claim.Kind == ssh.ClaimKind {
-		_, err := a.reapRemote(ctx, l.Claim)
-		return err
+	return err
+}
+
+// reap ends what a job left behind, through a driver of the same name that
+// reaches it, or else by what the claim itself says.
+func (a *App) reap(ctx context.Context, name string, c executor.Claim) (int, error) {
+	n, err := a.reapBy(ctx, c, func(t executor.Traits) bool { return t.Name == name })
+	if errors.Is(err, executor.ErrElsewhere) {
+		return a.reapForsaken(ctx, name, c)
 	}
+	return n, err
+}
+
+// reapBy asks one driver of the configuration after the other.
+func (a *App) reapBy(ctx context.Context, c executor.Claim, asked func(executor.Traits) bool) (int, error) {
 	for _, e := range a.current.Load().entries {
-		if e.driver != nil && e.driver.Traits().Claims == l.Claim.Kind {
-			_, err := e.driver.Reap(ctx, l.Claim)
-			return err
+		if e.driver == nil || !asked(e.driver.Traits()) {
+			continue
+		}
+		if n, err := e.driver.Reap(ctx, c); !errors.Is(err, executor.ErrElsewhere) {
+			return n, err
 		}
 	}
-	return nil // its runner has just left the configuration
+	return 0, executor.ErrElsewhere
 }
 
 // owner is what tells the things of this runner's jobs from those of other
@@ -141,31 +143,6 @@ func (a *App) owner(c *config.Config) string {
 	}
 	sum := sha256.Sum256([]byte(a.systemID + "\x00" + dir))
 	return hex.EncodeToString(sum[:6])
-}
-
-// reap ends what a job left behind, through a driver of the same name.
-func (a *App) reap(ctx context.Context, name string, c executor.Claim) (int, error) {
-	if name == "custom" { // its claims say by which programs, and no driver is without one
-		return custom.Reap(ctx, c)
-	}
-	if name == "ssh" {
-		return a.reapRemote(ctx, c)
-	}
-	cfg := a.current.Load().config
-	r := &config.Runner{Executor: name}
-	if name == "kubernetes" {
-		for i := range cfg.Runners { // one of them may have the credentials for the cluster
-			if k := cfg.Runners[i].Kubernetes; k != nil && cfg.Runners[i].Executor == name && kubernetes.Owns(*k, c) {
-				r = &cfg.Runners[i]
-				break
-			}
-		}
-	}
-	d, err := driver(cfg, r, a.o, a.own, a.bus, a.log)
-	if err != nil {
-		return 0, err
-	}
-	return d.Reap(ctx, c)
 }
 
 // died is the last line of a log whose runner did not live to write one.

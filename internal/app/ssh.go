@@ -2,8 +2,6 @@ package app
 
 import (
 	"cmp"
-	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -67,18 +65,4 @@ func homely(path, home string, err error) (string, error) {
 		return path, nil
 	}
 	return filepath.Join(home, rest), err
-}
-
-// reapRemote ends what a job left on another machine, through a runner that
-// uses it.
-func (a *App) reapRemote(ctx context.Context, c executor.Claim) (int, error) {
-	for _, e := range a.current.Load().entries {
-		if e.driver == nil || e.driver.Traits().Claims != ssh.ClaimKind {
-			continue
-		}
-		if n, err := e.driver.Reap(ctx, c); !errors.Is(err, ssh.ErrElsewhere) {
-			return n, err
-		}
-	}
-	return 0, fmt.Errorf("%s: %w", c.Data["machine"], ssh.ErrElsewhere)
 }

@@ -7,6 +7,7 @@ package executor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -36,7 +37,9 @@ type Driver interface {
 	Leftovers(ctx context.Context, dead []Claim) ([]Leftover, error)
 	// Reap ends what a claim of an earlier process names and returns how
 	// many processes (or containers, pods …) it ended. Nothing to end is
-	// no error. A job's claims are reaped the newest first.
+	// no error. A job's claims are reaped the newest first. ErrElsewhere says
+	// that the claim is of a machine, an engine or a cluster to which this
+	// driver's configuration does not lead; another driver's may.
 	Reap(ctx context.Context, c Claim) (ended int, err error)
 }
 
@@ -77,6 +80,9 @@ type Traits struct {
 	HelperCommand string // how a script calls the helper binary, "" when there is none
 	// Claims is the kind of the driver's claims, "" when it makes none.
 	Claims string
+	// Where names the machine, engine or cluster of the jobs, "" this machine:
+	// drivers with the same Claims and Where find the same Leftovers.
+	Where string
 	// LocalFiles: the driver carries out Command.Files itself, without a
 	// process. Otherwise they are rendered into the script.
 	LocalFiles bool
@@ -221,6 +227,9 @@ type FileOp struct {
 	Mode  fs.FileMode // 0: 0700 for directories, 0600 for files
 	Names []string
 }
+
+// ErrElsewhere says that a claim is not of a place that a driver can reach.
+var ErrElsewhere = errors.New("no runner of the configuration reaches the place where the job may have left something")
 
 // ExitError says that the user's script ended by itself and failed.
 type ExitError struct {

@@ -113,6 +113,7 @@ func (d *Driver) Traits() executor.Traits {
 		AnyShell:      true,
 		HelperCommand: helperCommand,
 		Claims:        claimKind,
+		Where:         d.o.Config.Host,
 		Features: []string{
 			"variables", "image", "services", "image_executor_opts", "service_executor_opts",
 			"service_variables", "service_multiple_aliases",

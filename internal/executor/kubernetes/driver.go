@@ -115,6 +115,7 @@ func (d *Driver) Traits() executor.Traits {
 		AnyShell:      true,
 		HelperCommand: helperCommand,
 		Claims:        claimKind,
+		Where:         where(&d.o.Config),
 		CloseTimeout:  d.o.Config.CleanupResourcesTimeout,
 		Features: []string{
 			"variables", "image", "services", "image_executor_opts", "service_variables", "service_multiple_aliases",
@@ -180,10 +181,8 @@ func (p *place) claim() executor.Claim {
 	}}
 }
 
-// Owns reports whether a claim was made with this configuration's cluster.
-func Owns(c config.Kubernetes, claim executor.Claim) bool {
-	return claim.Kind == claimKind && claim.Data["host"] == c.Host && claim.Data["context"] == c.Context
-}
+// where names the cluster and the namespace of a configuration.
+func where(c *config.Kubernetes) string { return c.Host + "\x00" + c.Context + "\x00" + c.Namespace }
 
 // Reap deletes the pod of an earlier process' job and waits until it is gone.
 // What belongs to the pod goes with it.
@@ -191,18 +190,27 @@ func (d *Driver) Reap(ctx context.Context, c executor.Claim) (int, error) {
 	if c.Kind != claimKind || c.ID == "" || c.Data["namespace"] == "" {
 		return 0, fmt.Errorf("kubernetes executor: a claim of kind %q is not ours", c.Kind)
 	}
-	cfg := d.o.Config
-	if !Owns(cfg, c) {
-		cfg = config.Kubernetes{
-			Host: c.Data["host"], Context: c.Data["context"],
-			CAFile: c.Data["ca_file"], CertFile: c.Data["cert_file"], KeyFile: c.Data["key_file"],
-		}
+	if c.Data["host"] != d.o.Config.Host || c.Data["context"] != d.o.Config.Context {
+		return 0, fmt.Errorf("cluster %s%s: %w", c.Data["host"], c.Data["context"], executor.ErrElsewhere)
 	}
-	a, _, err := connect(&cfg, "", d.o.Bus)
+	a, _, err := d.api()
 	if err != nil {
 		return 0, err
 	}
 	return d.remains(ctx, a, c.ID, c.Data["namespace"], c.Data["own_namespace"] == "true")
+}
+
+// Reap is that of a driver, for who has none that reaches the claim's cluster:
+// the claim says how that was reached, but for what is secret.
+func Reap(ctx context.Context, c executor.Claim, bus *event.Bus) (int, error) {
+	d, err := New(Options{Bus: bus, Config: config.Kubernetes{
+		Host: c.Data["host"], Context: c.Data["context"],
+		CAFile: c.Data["ca_file"], CertFile: c.Data["cert_file"], KeyFile: c.Data["key_file"],
+	}})
+	if err != nil {
+		return 0, err
+	}
+	return d.Reap(ctx, c)
 }
 
 // Colours of the job log.

@@ -67,8 +67,8 @@ type Options struct {
 // DefaultHelper is looked for in the machine's $PATH.
 const DefaultHelper = "glassrunner"
 
-// ClaimKind is that of the claims of this driver.
-const ClaimKind = "ssh-process"
+// claimKind is that of the claims of this driver.
+const claimKind = "ssh-process"
 
 // A Driver opens places on machines. It implements executor.Driver.
 type Driver struct{ o Options }
@@ -103,8 +103,17 @@ func (d *Driver) Traits() executor.Traits {
 	return executor.Traits{
 		Name: d.o.Name, BuildsDir: d.o.BuildsDir, CacheDir: d.o.CacheDir,
 		SharedBuilds: true, SharedEnv: true, Shell: d.o.Shell, HelperCommand: d.o.Helper,
-		Claims: ClaimKind, Arranges: true, Features: []string{"variables", "shared"},
+		Claims: claimKind, Where: d.where(), Arranges: true, Features: []string{"variables", "shared"},
 	}
+}
+
+// where names the machines.
+func (d *Driver) where() string {
+	var names []string
+	for _, m := range d.o.Machines.All() {
+		names = append(names, m.Login.User+"@"+m.Login.Address)
+	}
+	return strings.Join(names, " ")
 }
 
 // Disks are none: jobs fill those of other machines.
@@ -179,7 +188,7 @@ func (e *env) open(ctx context.Context) error {
 
 // claimOf is the claim of a job.
 func claimOf(machine, mark string) executor.Claim {
-	return executor.Claim{Kind: ClaimKind, ID: mark, Data: map[string]string{"mark": mark, "machine": machine}}
+	return executor.Claim{Kind: claimKind, ID: mark, Data: map[string]string{"mark": mark, "machine": machine}}
 }
 
 // under makes a path absolute, from dir.
@@ -190,19 +199,16 @@ func under(dir, p string) string {
 	return path.Join(dir, p)
 }
 
-// ErrElsewhere says that a claim is of a machine that the driver does not use.
-var ErrElsewhere = errors.New("no runner of the configuration uses the machine on which processes of the job may run")
-
 // Reap ends what a claim of an earlier process names.
 func (d *Driver) Reap(ctx context.Context, c executor.Claim) (int, error) {
 	mark, machine := c.Data["mark"], c.Data["machine"]
-	if c.Kind != ClaimKind || !plain(mark) {
+	if c.Kind != claimKind || !plain(mark) {
 		return 0, fmt.Errorf("not a claim of the %s executor: %q", d.o.Name, c.Kind)
 	}
 	all := d.o.Machines.All()
 	at := slices.IndexFunc(all, func(m Machine) bool { return m.Name == machine })
 	if at < 0 {
-		return 0, ErrElsewhere
+		return 0, fmt.Errorf("%s: %w", machine, executor.ErrElsewhere)
 	}
 	conn, err := remote.Dial(ctx, all[at].Login)
 	if err != nil {
